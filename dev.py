@@ -1,0 +1,126 @@
+"""Run the project from a bare Python: ``python3 dev.py demo | test | lint | bench | env``.
+
+Needs only the standard library: makes ``.venv`` beside this file, installs the project and its test
+tools there once, and starts the command asked for inside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
+STAMP = VENV / "obanalytics-stamp"
+# What the tests run that pip cannot install: command -> Debian package.
+SYSTEM_TOOLS = {"apache2": "apache2", "curl": "curl"}
+CHECKS = (
+    ("ruff", "check", "."),
+    ("ruff", "format", "--check", "."),
+    ("mypy",),
+    ("lint-imports",),
+)
+USAGE = "usage: python3 dev.py demo | test [pytest options] | lint | bench | env"
+
+
+def run(*command: str, **options: object) -> int:
+    """Run one command from the project's root and return its exit code."""
+    print("$", " ".join(command), flush=True)
+    return subprocess.run(command, cwd=ROOT, check=False, **options).returncode  # type: ignore[call-overload, no-any-return]
+
+
+def must(*command: str) -> None:
+    """Run one command and stop here with its exit code when it fails."""
+    code = run(*command)
+    if code:
+        sys.exit(code)
+
+
+def inside(*command: str) -> tuple[str, ...]:
+    """Return a command with its program taken from the project's environment."""
+    return (str(BIN / command[0]), *command[1:])
+
+
+def fingerprint() -> str:
+    """Return a hash of everything that decides what is installed."""
+    digest = hashlib.sha256(sys.version.encode() + str(ROOT).encode())
+    for name in ("pyproject.toml", "constraints.txt"):
+        digest.update((ROOT / name).read_bytes())
+    return digest.hexdigest()
+
+
+def environment() -> None:
+    """Make ``.venv`` and install the project with its test tools, unless that is done already."""
+    if sys.version_info < (3, 11):  # noqa: UP036 - an older Python is what this line is for
+        sys.exit(f"obanalytics needs Python 3.11 or newer; this is {sys.version.split()[0]}")
+    wanted = fingerprint()
+    if STAMP.is_file() and STAMP.read_text() == wanted:
+        return
+    if run(sys.executable, "-m", "venv", "--clear", str(VENV)):
+        sys.exit(
+            "could not make .venv: this Python lacks venv or ensurepip "
+            "(on Debian and Ubuntu: apt install python3-venv)"
+        )
+    # Dependency groups need pip 25.1 or newer; older Pythons bring an older pip.
+    must(*inside("python", "-m", "pip", "install", "--quiet", "--upgrade", "pip>=25.1"))
+    must(
+        *inside("python", "-m", "pip", "install", "--quiet", "--editable", "."),
+        *("--group", "test", "--constraint", "constraints.txt"),
+    )
+    STAMP.write_text(wanted)
+
+
+def system_tools() -> None:
+    """Install what the tests need from the operating system, or say what is missing."""
+    path = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
+    missing = [name for name in SYSTEM_TOOLS if not shutil.which(name, path=path)]
+    if not missing:
+        return
+    packages = [SYSTEM_TOOLS[name] for name in missing]
+    is_root = hasattr(os, "geteuid") and os.geteuid() == 0
+    if is_root and shutil.which("apt-get"):
+        quiet = {"env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
+        run("apt-get", "-qq", "update", **quiet)
+        install = ("apt-get", "-qq", "install", "--yes", "--no-install-recommends", *packages)
+        if run(*install, **quiet) == 0:
+            return
+    print(f"missing on this machine: {', '.join(missing)} (Debian packages: {' '.join(packages)})")
+    print("the tests that need them say so when they are skipped")
+
+
+def lint() -> int:
+    """Run the style, type, import and docstring checks; return the worst exit code."""
+    codes = [run(*inside(*check)) for check in CHECKS]
+    sources = sorted(str(p.relative_to(ROOT)) for p in (ROOT / "obanalytics").rglob("*.py"))
+    numpydoc = inside("python", "-m", "numpydoc.hooks.validate_docstrings", *sources)
+    codes.append(run(*numpydoc))
+    return max(codes)
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the first argument names."""
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if command not in {"demo", "test", "lint", "bench", "env"}:
+        print(USAGE)
+        return 2
+    environment()
+    if command == "demo":
+        return run(*inside("obanalytics", "demo", *rest))
+    if command == "lint":
+        return lint()
+    if command == "bench":
+        return run(*inside("pytest", "-m", "benchmark", "-s", "-q", "tests/benchmarks", *rest))
+    if command == "test":
+        system_tools()
+        checked = lint()
+        return run(*inside("pytest", *rest)) or checked
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

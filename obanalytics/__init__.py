@@ -1,0 +1,94 @@
+"""Answer the questions of whoever runs OceanBase Cloud backups.
+
+Are our backups there? Since when not? What could we restore to? How fast do they grow, and are
+they getting slower?
+
+Everything public is loaded when it is first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from obanalytics.client import Client
+    from obanalytics.coverage import coverage_gaps, exposure, rpo_compliance
+    from obanalytics.dataset import load, read, sample
+    from obanalytics.duration import duration_trends
+    from obanalytics.growth import size_growth
+    from obanalytics.plotting import plot_coverage, plot_durations, plot_growth
+    from obanalytics.recovery import restore_options, restore_points
+    from obanalytics.review import Review, review
+    from obanalytics.schema import BackupSets
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "BackupSets": "schema",
+    "Client": "client",
+    "Review": "review",
+    "coverage_gaps": "coverage",
+    "duration_trends": "duration",
+    "exposure": "coverage",
+    "load": "dataset",
+    "plot_coverage": "plotting",
+    "plot_durations": "plotting",
+    "plot_growth": "plotting",
+    "read": "dataset",
+    "restore_options": "recovery",
+    "restore_points": "recovery",
+    "review": "review",
+    "rpo_compliance": "coverage",
+    "sample": "dataset",
+    "size_growth": "growth",
+}
+
+__all__ = [
+    "BackupSets",
+    "Client",
+    "Review",
+    "coverage_gaps",
+    "duration_trends",
+    "exposure",
+    "load",
+    "plot_coverage",
+    "plot_durations",
+    "plot_growth",
+    "read",
+    "restore_options",
+    "restore_points",
+    "review",
+    "rpo_compliance",
+    "sample",
+    "size_growth",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from its module when it is first asked for."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'obanalytics' has no attribute {name!r}")
+    value = getattr(import_module(f"obanalytics.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List what completion should offer."""
+    return sorted([*__all__, "__version__", "errors"])
+
+
+class _Package(ModuleType):
+    """The package: where a function and its module share a name, the name is the function's."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Take what importing a submodule sets, or the function of that name in it."""
+        if name in _HOME and isinstance(value, ModuleType):
+            value = getattr(value, name)
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

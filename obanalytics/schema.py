@@ -1,0 +1,638 @@
+"""Hold the facts: the frames with their window and source, and what was known at an instant."""
+
+from __future__ import annotations
+
+import datetime as dt
+import html
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from obanalytics.frames import (
+    COLUMNS,
+    KEY,
+    STAND_IN,
+    STATES,
+    Level,
+    apply_window,
+    arrange,
+    check,
+    cluster_start,
+    concat,
+    conform,
+    empty,
+    join,
+    merge,
+)
+from obanalytics.store import read_folder, write_folder
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Collection
+
+__all__ = [
+    "COLUMNS",
+    "KEY",
+    "STATES",
+    "BackupSets",
+    "Duration",
+    "Facts",
+    "Instant",
+    "Level",
+    "Source",
+    "Window",
+    "as_duration",
+    "as_instant",
+    "check",
+    "conform",
+    "empty",
+    "facts",
+    "newest_time",
+    "span",
+]
+
+Instant: TypeAlias = str | dt.date | dt.datetime | np.datetime64 | pd.Timestamp
+Duration: TypeAlias = str | dt.timedelta | np.timedelta64 | pd.Timedelta
+
+
+def as_instant(value: Instant, name: str) -> pd.Timestamp:
+    """Return a UTC instant of microsecond resolution.
+
+    Naive datetimes are read as UTC; a date without a time is midnight UTC.
+
+    Parameters
+    ----------
+    value : str, date, datetime, numpy.datetime64 or pandas.Timestamp
+        The instant.
+    name : str
+        The argument's name, for the error message.
+
+    Returns
+    -------
+    pandas.Timestamp
+        The instant, in UTC, floored to the microsecond.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When the value is no instant. Numbers are refused: their unit would be a guess.
+    """
+    if not isinstance(value, str | dt.date | np.datetime64):
+        raise TypeError(
+            f"{name} must be a date, a datetime or an ISO 8601 string, not {type(value).__name__}: "
+            f"{value!r}"
+        )
+    try:
+        stamp = pd.Timestamp(value)
+        stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+        stamp = stamp.as_unit("us", round_ok=True)
+    except (ValueError, TypeError, OverflowError, AttributeError) as error:
+        raise ValueError(f"{name} is no instant: {value!r} (expected e.g. 2026-05-01)") from error
+    if pd.isna(stamp):
+        raise ValueError(f"{name} is no instant: {value!r} (expected e.g. 2026-05-01)")
+    return stamp
+
+
+def as_duration(value: Duration, name: str) -> pd.Timedelta:
+    """Return a duration that is not negative.
+
+    Parameters
+    ----------
+    value : str, timedelta, numpy.timedelta64 or pandas.Timedelta
+        Anything `pandas.Timedelta` takes, except bare numbers: their unit would be a guess.
+    name : str
+        The argument's name, for the error message.
+
+    Returns
+    -------
+    pandas.Timedelta
+        The duration, in microseconds.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When the value is no duration, or is negative.
+    """
+    if not isinstance(value, str | dt.timedelta | np.timedelta64):
+        raise TypeError(
+            f"{name} must be a duration such as '26h', not {type(value).__name__}: {value!r}"
+        )
+    try:
+        duration = pd.Timedelta(value)
+        duration = duration if pd.isna(duration) else duration.as_unit("us", round_ok=True)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{name} is no duration: {value!r} (expected e.g. '26h')") from error
+    if pd.isna(duration) or duration < pd.Timedelta(0):
+        raise ValueError(f"{name} must be a duration of zero or more, not {value!r}")
+    return duration
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Say where the facts come from and what is not among them.
+
+    Parameters
+    ----------
+    instances : tuple of str
+        The instances that were asked and answered.
+    endpoint : str or None
+        The service's address, when a service was asked.
+    path : str or None
+        The file or folder, when one was read.
+    window_rule : str
+        How the window was applied.
+    failed : dict of str to str
+        The instances that failed, each with the reason.
+    notes : tuple of str
+        What else a reader should know, such as a table that was refused.
+    """
+
+    instances: tuple[str, ...] = ()
+    endpoint: str | None = None
+    path: str | None = None
+    window_rule: str = ""
+    failed: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: Source) -> Source:
+        """Return what both say; an instance that answered either time has not failed."""
+        instances = tuple(dict.fromkeys((*self.instances, *other.instances)))
+        failed = {k: v for k, v in (self.failed | other.failed).items() if k not in instances}
+        return Source(
+            instances,
+            _both(self.endpoint, other.endpoint) or None,
+            _both(self.path, other.path) or None,
+            _both(self.window_rule, other.window_rule),
+            failed,
+            tuple(dict.fromkeys((*self.notes, *other.notes))),
+        )
+
+
+def _both(one: str | None, other: str | None) -> str:
+    """Return two texts as one, without saying anything twice."""
+    return "; ".join(dict.fromkeys(filter(None, (one, other))))
+
+
+class Window(NamedTuple):
+    """A half-open window; a bound that was not asked for is None."""
+
+    start: pd.Timestamp | None
+    end: pd.Timestamp | None
+
+
+class Facts(NamedTuple):
+    """What an analysis works on: the tenants frame as it was known at one instant."""
+
+    tenants: pd.DataFrame
+    clusters: pd.DataFrame | None
+    """None where a plain tenants frame was given."""
+    as_of: pd.Timestamp | None
+    """None only where there is no instant at all: no rows, and none given."""
+    window: Window
+    restorable: pd.DataFrame | None
+    inventory: pd.DataFrame | None
+
+
+def facts(sets: BackupSets | pd.DataFrame, as_of: Instant | None = None) -> Facts:
+    """Return what was known at an instant, from backup sets or a plain tenants frame.
+
+    An `as_of` before the facts drops the sets that started later and turns those that ended later
+    into running ones.
+
+    Parameters
+    ----------
+    sets : BackupSets or DataFrame
+        The facts, or a tenants frame.
+    as_of : instant or None
+        The instant; None takes `sets.as_of`, or the newest time in a plain frame [UTC].
+
+    Returns
+    -------
+    Facts
+        The frames and the instant they are true for.
+
+    Raises
+    ------
+    DataError
+        When a plain frame is no tenants frame.
+    TypeError
+        When `sets` is neither.
+    """
+    if isinstance(sets, BackupSets):
+        frame, newest, window = sets.tenants, sets.as_of, sets.window or Window(None, None)
+        others = (sets.clusters, sets.restorable, sets.inventory)
+    elif isinstance(sets, pd.DataFrame):
+        frame, window = conform(sets, "tenants"), Window(None, None)
+        newest, others = newest_time(frame), (None,) * 3
+    else:
+        raise TypeError(f"expected BackupSets or a tenants frame, not {type(sets).__name__}")
+    now = newest if as_of is None else as_instant(as_of, "as_of")
+    clusters, restorable, inventory = others
+    if now is not None:
+        frame = _known_at(frame, now)
+        clusters = None if clusters is None else _known_at(clusters, now)
+    return Facts(frame, clusters, now, window, restorable, inventory)
+
+
+def span(
+    known: Facts, start: Instant | None = None, end: Instant | None = None
+) -> tuple[pd.Timestamp | None, pd.Timestamp | None]:
+    """Return the bounds that an analysis covers.
+
+    Parameters
+    ----------
+    known : Facts
+        What `facts` returned.
+    start, end : instant or None
+        What the caller asked for; None takes the window of the facts [UTC].
+
+    Returns
+    -------
+    start : Timestamp or None
+        None means: from each tenant's first known row.
+    end : Timestamp or None
+        `as_of` where no end was given anywhere; None only where there is no `as_of` either.
+
+    Raises
+    ------
+    ValueError
+        When the end is before the start.
+    """
+    first = known.window.start if start is None else as_instant(start, "start")
+    last = known.window.end if end is None else as_instant(end, "end")
+    last = known.as_of if last is None else last
+    if first is not None and last is not None and last < first:
+        raise ValueError(f"the window ends before it starts: start {first}, end {last}")
+    return first, last
+
+
+def newest_time(frame: pd.DataFrame) -> pd.Timestamp | None:
+    """Return the newest start, end or checkpoint in a frame.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A clusters or tenants frame.
+
+    Returns
+    -------
+    Timestamp or None
+        None where no row has a time.
+    """
+    newest = frame[["start_time", "end_time", "checkpoint"]].max().max()
+    return None if pd.isna(newest) else newest
+
+
+def _known_at(frame: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:
+    """Return the rows as they were known at an instant; the frame itself when nothing was later."""
+    later = frame["start_time"] > now
+    if later.any():
+        frame = frame[~later]
+    open_then = frame["end_time"] > now
+    if open_then.any():
+        frame = frame.copy()
+        frame["state"] = frame["state"].cat.set_categories(list(STATES))
+        frame.loc[open_then, "state"] = "running"
+        frame.loc[open_then, ["end_time", "checkpoint", "duration"]] = pd.NaT
+        frame.loc[open_then, "size_gib"] = float("nan")
+        frame.loc[open_then, "validity"] = None
+    if "gone_time" in frame:
+        gone_later = frame["gone_time"] > now
+        if gone_later.any():
+            frame = frame.assign(gone_time=frame["gone_time"].mask(gone_later))
+    return frame
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class BackupSets:
+    """Hold the backup sets of one or more instances, at both levels.
+
+    `len()` counts cluster backup sets. `a + b` merges: of a set that both hold, the fact of the
+    later `as_of` wins.
+
+    Parameters
+    ----------
+    clusters : DataFrame
+        One row per cluster backup set and storage class.
+    tenants : DataFrame
+        One row per tenant backup set and storage class.
+    window : Window or None
+        The start and end that were asked for [UTC].
+    restorable : DataFrame or None
+        The vendor's restorable intervals; None unless asked for.
+    inventory : DataFrame or None
+        Instances and tenants with names and status; None unless asked for.
+    as_of : Timestamp or None
+        The instant at which the facts were true [UTC].
+    source : Source
+        Where they come from, and what failed.
+    """
+
+    clusters: pd.DataFrame
+    tenants: pd.DataFrame
+    window: Window | None = None
+    restorable: pd.DataFrame | None = None
+    inventory: pd.DataFrame | None = None
+    as_of: pd.Timestamp | None = None
+    source: Source = field(default_factory=Source)
+
+    def __len__(self) -> int:
+        """Return the number of cluster backup sets."""
+        return len(self.clusters)
+
+    def __add__(self, other: BackupSets) -> BackupSets:
+        """Merge with other facts: of a set in both, the fact of the later `as_of` wins."""
+        if not isinstance(other, BackupSets):
+            return NotImplemented
+        early, late = (self, other) if _not_later(self.as_of, other.as_of) else (other, self)
+        window = _joined_window(early.window, late.window)
+        clusters = merge(early.clusters, late.clusters)
+        tenants = merge(_without_stand_ins(early), _without_stand_ins(late))
+        merged = replace(
+            late,
+            clusters=arrange(clusters),
+            tenants=arrange(tenants),
+            window=window,
+            restorable=join(early.restorable, late.restorable),
+            inventory=join(early.inventory, late.inventory),
+            as_of=late.as_of if late.as_of is not None else early.as_of,
+            source=self.source + other.source,
+        )
+        return stand_in(merged)
+
+    def between(self, start: Instant | None = None, end: Instant | None = None) -> BackupSets:
+        """Return the sets of a window, with what came before it as base of its chains.
+
+        Parameters
+        ----------
+        start, end : instant or None
+            Half-open bounds on the cluster set's `start_time`; tenant sets follow their cluster
+            set; None leaves that side open [UTC].
+
+        Returns
+        -------
+        BackupSets
+            Rows from `end` on are left out; rows before `start` stay with `in_window` False.
+
+        Raises
+        ------
+        ValueError
+            When the end is before the start.
+        """
+        first = None if start is None else as_instant(start, "start")
+        last = None if end is None else as_instant(end, "end")
+        if first is not None and last is not None and last < first:
+            raise ValueError(f"the window ends before it starts: start {first}, end {last}")
+        begun = cluster_start(self.clusters, self.tenants)
+        clusters = apply_window(self.clusters, self.clusters["start_time"], first, last)
+        tenants = apply_window(self.tenants, begun, first, last)
+        return replace(self, clusters=clusters, tenants=tenants, window=Window(first, last))
+
+    def select(
+        self,
+        *,
+        instance_ids: str | Collection[str] | None = None,
+        tenants: str | Collection[str] | None = None,
+    ) -> BackupSets:
+        """Return the sets of some instances, or of some tenants.
+
+        Parameters
+        ----------
+        instance_ids : str, collection of str, or None
+            The instances to keep; None keeps all.
+        tenants : str, collection of str, or None
+            The ids or names of the tenants to keep; None keeps all. Cluster rows stay as they
+            are for every instance that has one of them: their sizes are those of all tenants.
+
+        Returns
+        -------
+        BackupSets
+            The selection, in the same window.
+
+        Raises
+        ------
+        ValueError
+            When one of them is not in the data; the message lists what is.
+        """
+        chosen = self
+        if instance_ids is not None:
+            known = {*self.source.instances, *self.source.failed, *_present(self, "instance_id")}
+            ids = _named(instance_ids, known, "instance")
+            chosen = _only(chosen, "instance_id", ids)
+        if tenants is not None:
+            frame = chosen.tenants
+            labels = {*frame["tenant_id"].dropna(), *frame["tenant_name"].dropna()}
+            wanted = _named(tenants, labels, "tenant")
+            hit = frame["tenant_id"].isin(wanted) | frame["tenant_name"].isin(wanted)
+            kept = set(frame.loc[hit, "tenant_id"])
+            chosen = _only(chosen, "instance_id", set(frame.loc[hit, "instance_id"]))
+            chosen = _only(chosen, "tenant_id", kept)
+        return chosen
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write everything into a folder: Parquet files and a small JSON, all or nothing.
+
+        `obanalytics.read(folder)` gives back the same facts.
+
+        Parameters
+        ----------
+        folder : path
+            A new or empty folder, or one that holds an earlier save.
+
+        Raises
+        ------
+        ArchiveError
+            When the folder holds something else, or cannot be written.
+        """
+        names = ("clusters", "tenants", "restorable", "inventory")
+        frames = {n: f for n in names if (f := getattr(self, n)) is not None}
+        manifest = {
+            "as_of": None if self.as_of is None else self.as_of.isoformat(),
+            "window": None
+            if self.window is None
+            else [None if bound is None else bound.isoformat() for bound in self.window],
+            "source": asdict(self.source),
+        }
+        write_folder(folder, frames, manifest)
+
+    def __repr__(self) -> str:
+        """Return one screen of text."""
+        return "\n".join(f"{name:<10}{text}" for name, text in _summary(self))
+
+    def _repr_html_(self) -> str:
+        """Return the same as a small table, for notebooks."""
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+            for name, text in _summary(self)
+        )
+        return f"<table><caption>obanalytics backup sets</caption><tbody>{rows}</tbody></table>"
+
+
+def load_saved(folder: str | os.PathLike[str]) -> BackupSets:
+    """Read back what `BackupSets.save` wrote.
+
+    Parameters
+    ----------
+    folder : path
+        The folder.
+
+    Returns
+    -------
+    BackupSets
+        The same facts.
+
+    Raises
+    ------
+    ArchiveError
+        When the folder is no complete save.
+    DataError
+        When its frames are not what this version expects.
+    """
+    frames, manifest = read_folder(folder)
+    full: dict[str, Any] = {name: conform(frame, name) for name, frame in frames.items()}  # type: ignore[arg-type]
+    for level in ("clusters", "tenants"):
+        check(full[level], level)
+    bounds = manifest["window"]
+    source = manifest["source"]
+    for name in ("instances", "notes"):
+        source[name] = tuple(source[name])
+    return BackupSets(
+        **full,
+        window=None
+        if bounds is None
+        else Window(*(None if b is None else as_instant(b, "window") for b in bounds)),
+        as_of=None if manifest["as_of"] is None else as_instant(manifest["as_of"], "as_of"),
+        source=Source(**source),
+    )
+
+
+def stand_in(sets: BackupSets) -> BackupSets:
+    """Let cluster sets stand in as tenant `sys` where an instance lists no tenants at all.
+
+    Parameters
+    ----------
+    sets : BackupSets
+        The facts.
+
+    Returns
+    -------
+    BackupSets
+        The same where every instance lists tenants; a note in `source` names the others.
+    """
+    listing = set(sets.tenants["instance_id"]) | set(
+        sets.clusters.loc[sets.clusters["tenant_sets"] > 0, "instance_id"]
+    )
+    lone = sets.clusters[~sets.clusters["instance_id"].isin(listing)]
+    if lone.empty:
+        return sets
+    rows = conform(lone.drop(columns="tenant_sets"), "tenants")
+    rows = rows.assign(
+        cluster_backup_set_id=rows["backup_set_id"],
+        tenant_id=pd.Categorical([STAND_IN] * len(rows)),
+    )
+    names = ", ".join(sorted(set(lone["instance_id"])))
+    note = f"no cluster set lists tenants, so cluster sets stand in as tenant sys: {names}"
+    notes = tuple(dict.fromkeys((*sets.source.notes, note)))
+    tenants = arrange(concat([sets.tenants, rows[list(sets.tenants.columns)]]))
+    return replace(sets, tenants=tenants, source=replace(sets.source, notes=notes))
+
+
+def _without_stand_ins(sets: BackupSets) -> pd.DataFrame:
+    """Return the tenant rows that are not cluster sets in disguise."""
+    frame = sets.tenants
+    disguised = (frame["tenant_id"] == STAND_IN) & (
+        frame["backup_set_id"] == frame["cluster_backup_set_id"]
+    ).fillna(value=False)
+    return frame[~disguised] if disguised.any() else frame
+
+
+def _only(sets: BackupSets, column: str, values: set[str]) -> BackupSets:
+    """Return the rows of every frame that has the column where it holds one of the values."""
+    changes: dict[str, Any] = {}
+    for name in ("clusters", "tenants", "restorable", "inventory"):
+        frame = getattr(sets, name)
+        if frame is None or (column == "tenant_id" and name == "clusters"):
+            continue
+        keep = frame[frame[column].isin(values)].reset_index(drop=True)
+        changes[name] = keep.assign(
+            **{
+                c: keep[c].cat.remove_unused_categories()
+                for c in ("instance_id", "tenant_id", "tenant_name")
+                if c in keep and isinstance(keep[c].dtype, pd.CategoricalDtype)
+            }
+        )
+    if column == "instance_id":
+        ids = tuple(i for i in sets.source.instances if i in values)
+        failed = {i: why for i, why in sets.source.failed.items() if i in values}
+        changes["source"] = replace(sets.source, instances=ids, failed=failed)
+    return replace(sets, **changes)
+
+
+def _not_later(one: pd.Timestamp | None, other: pd.Timestamp | None) -> bool:
+    """Tell whether the first instant is not after the second; None is before everything."""
+    return one is None or (other is not None and one <= other)
+
+
+def _joined_window(early: Window | None, late: Window | None) -> Window | None:
+    """Return the window that both cover together; None where they leave a hole or one has none."""
+    if early is None or late is None or early == late:
+        return early if early == late else None
+    first, second = sorted((early, late), key=lambda w: (w.start is not None, w.start or 0))
+    if first.end is not None and second.start is not None and first.end < second.start:
+        return None
+    ends = [w.end for w in (first, second)]
+    return Window(first.start, None if None in ends else max(e for e in ends if e is not None))
+
+
+def _present(sets: BackupSets, column: str) -> set[str]:
+    """Return the values of a column of either frame."""
+    return {*sets.clusters[column].dropna(), *sets.tenants[column].dropna()}
+
+
+def _named(wanted: str | Collection[str], known: set[str], what: str) -> set[str]:
+    """Return the wanted names as a set, or say which of them are not there."""
+    names = {wanted} if isinstance(wanted, str) else set(wanted)
+    if strange := sorted(names - known):
+        there = ", ".join(sorted(known)[:20]) or "none"
+        raise ValueError(
+            f"no {what} {', '.join(map(repr, strange))} in the data; there is: {there}"
+        )
+    return names
+
+
+def _summary(sets: BackupSets) -> list[tuple[str, str]]:
+    """Return the few lines that describe the facts."""
+    clusters, tenants = sets.clusters, sets.tenants
+    pairs = len(tenants[["instance_id", "tenant_id"]].drop_duplicates())
+    states = tenants["state"].value_counts()
+    shown = ", ".join(f"{states[s]:,} {s}" for s in STATES if states.get(s, 0))
+    outside = int((~tenants["in_window"]).sum())
+    starts = tenants["start_time"]
+    lines = [
+        (
+            "sets",
+            f"{len(clusters):,} cluster sets, {len(tenants):,} tenant sets ({shown or 'none'})",
+        ),
+        ("of", f"{clusters['instance_id'].nunique()} instances, {pairs} tenants"),
+        ("started", f"{_instant(starts.min())} to {_instant(starts.max())}"),
+        (
+            "window",
+            "not limited" if sets.window is None else " to ".join(map(_instant, sets.window)),
+        ),
+        ("as of", _instant(sets.as_of)),
+        ("from", sets.source.endpoint or sets.source.path or "memory"),
+    ]
+    if outside:
+        lines.insert(1, ("lookback", f"{outside:,} of the tenant sets began before the window"))
+    lines += [("failed", f"{name}: {why}") for name, why in list(sets.source.failed.items())[:5]]
+    if (more := len(sets.source.failed) - 5) > 0:
+        lines.append(("", f"and {more} more instances failed"))
+    return lines + [("note", note) for note in sets.source.notes[:5]]
+
+
+def _instant(value: pd.Timestamp | None) -> str:
+    """Return an instant as text, or a dash."""
+    return "—" if value is None or pd.isna(value) else value.strftime("%Y-%m-%d %H:%M UTC")
