@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from obanalytics.client import Client
 from obanalytics.errors import DataError, DataWarning, ObanalyticsError
 from obanalytics.flatten import Flattener
 from obanalytics.progress import Bar, somebody_looks
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Collection, Iterator
 
-    from obanalytics.client import Page
+    from obanalytics.client import Client, Page
     from obanalytics.progress import Progress
     from obanalytics.schema import Duration, Instant
 
@@ -116,7 +115,7 @@ def load(  # noqa: PLR0913 - each is a question that only the caller can answer
     if on_error not in {"raise", "collect"}:
         raise ValueError(f'on_error must be "raise" or "collect", not {on_error!r}')
     with ExitStack() as stack:
-        service = stack.enter_context(Client()) if client is None else client
+        service = client or stack.enter_context(_own_client())
         everything = service.instances() if instance_ids == "all" or inventory else []
         ids = _ids(instance_ids, everything)
         fetch = _Fetch(service, ids, window, since, collect=on_error == "collect")
@@ -128,6 +127,13 @@ def load(  # noqa: PLR0913 - each is a question that only the caller can answer
             by_id = {str(each.get("instanceId")): each for each in everything}
             sets = fetch.table(sets, "inventory", lambda c, i: _inventory_rows(c, i, by_id))
     return sets
+
+
+def _own_client() -> Client:
+    """Make a client from the environment or the profile file."""
+    from obanalytics.client import Client  # noqa: PLC0415 - reading files needs no network library
+
+    return Client()
 
 
 class _Fetch:

@@ -88,9 +88,15 @@ def test_impossible_type_names_instance_page_set_field_and_value(
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"\xff\xfe", b"<html>busy</html>", b"null", b"3", b'"x"', b"[" * 5000, b'{"data":3}']
-    + [page(None), page(3), page(cluster_set(3)), page(cluster_set())[:-40]]  # type: ignore[arg-type]
-    + [page(cluster_set(tenant_set(tenantBackupSetList=[{}])))],
+    [
+        *(b"", b"\xff\xfe", b"<html>busy</html>", b"null", b"3", b'"x"', b'{"data":3}'),
+        b"[" * 5000,
+        page(None),
+        page(3),
+        page(cluster_set(3)),  # type: ignore[arg-type]
+        page(cluster_set())[:-40],
+        page(cluster_set(tenant_set(tenantBackupSetList=[{}]))),
+    ],
 )
 def test_whatever_is_no_page_is_a_data_error(body: bytes) -> None:
     with pytest.raises(DataError):
@@ -155,7 +161,18 @@ def test_times_of_every_form(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [None, "", "0", 0, "1970-01-01T00:00:00Z", "1970-12-31T23:59:59Z", "0000-00-00 00:00:00", "0001-01-01T00:00:00Z", "1970-01-01T08:00:00+08:00", " "],
+    [
+        None,
+        "",
+        "0",
+        0,
+        "1970-01-01T00:00:00Z",
+        "1970-12-31T23:59:59Z",
+        "0000-00-00 00:00:00",
+        "0001-01-01T00:00:00Z",
+        "1970-01-01T08:00:00+08:00",
+        " ",
+    ],
 )
 def test_no_time(text: Any) -> None:
     for others in ([], ["2025-12-03T12:55:35Z"]):
@@ -218,7 +235,17 @@ def test_states(status: str | None, state: str) -> None:
 
 @pytest.mark.parametrize(
     ("mode", "full"),
-    [("FULL_BACKUP", True), ("full", True), ("D", True), ("INCREMENTAL_BACKUP", False), ("inc", False), ("I", False), ("LOG_BACKUP", None), ("", None), (None, None)],
+    [
+        ("FULL_BACKUP", True),
+        ("full", True),
+        ("D", True),
+        ("INCREMENTAL_BACKUP", False),
+        ("inc", False),
+        ("I", False),
+        ("LOG_BACKUP", None),
+        ("", None),
+        (None, None),
+    ],
 )
 def test_modes(mode: str | None, full: bool | None) -> None:  # noqa: FBT001
     assert wire.is_full(mode) is full

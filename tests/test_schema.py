@@ -1,0 +1,234 @@
+"""The two frames as a value: merging, windows, selections, saving, what was known when."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import pickle
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pages import cluster_set, page, tenant_set
+from pandas.testing import assert_frame_equal
+
+from obanalytics import schema, wire
+from obanalytics.errors import ArchiveError, DataError
+from obanalytics.flatten import Flattener
+from obanalytics.schema import BackupSets, Source, Window
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def instant(text: str) -> pd.Timestamp:
+    return pd.Timestamp(text, tz="UTC")
+
+
+def history(
+    days: range, *, as_of: str = "2025-12-31", instance_id: str = "ob1", **fields: Any
+) -> BackupSets:
+    """Return one cluster set a day with two tenants."""
+    rows = []
+    for day in days:
+        times = {
+            "startTime": f"2025-12-{day:02}T01:00:00Z",
+            "checkpoint": f"2025-12-{day:02}T02:00:00Z",
+            "endTime": f"2025-12-{day:02}T03:00:00Z",
+        }
+        tenants = [
+            tenant_set(**(times | {"tenantId": t, "tenantName": t, "backupSetId": f"c{day}-{t}"}))
+            for t in ("t1", "t2")
+        ]
+        rows.append(cluster_set(*tenants, **(times | {"backupSetId": f"c{day}"} | fields)))
+    flattener = Flattener()
+    flattener.add(wire.decode_page(page(*rows)).sets, instance_id)
+    clusters, tenants_frame = flattener.frames()
+    return BackupSets(
+        clusters, tenants_frame, as_of=instant(as_of), source=Source((instance_id,), "https://x")
+    )
+
+
+def same(one: BackupSets, other: BackupSets) -> None:
+    for level in ("clusters", "tenants"):
+        assert_frame_equal(getattr(one, level), getattr(other, level), check_categorical=False)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2026-05-01",
+        "2026-05-01T08:00+08:00",
+        dt.date(2026, 5, 1),
+        np.datetime64("2026-05-01"),
+        dt.datetime(2026, 5, 1),  # noqa: DTZ001
+        pd.Timestamp("2026-05-01", tz="UTC"),
+    ],
+)
+def test_windows_join_where_they_leave_no_hole(one: Any, other: Any, joined: Any) -> None:
+    def window(bounds: Any) -> Window | None:
+        if bounds is None:
+            return None
+        return Window(*(None if b is None else instant(f"2025-12-{b:02}") for b in bounds))
+
+    merged = BackupSets(
+        schema.empty("clusters"), schema.empty("tenants"), window(one)
+    ) + BackupSets(schema.empty("clusters"), schema.empty("tenants"), window(other))
+    assert merged.window == window(joined)
+
+
+def test_between_keeps_the_lookback_and_is_half_open() -> None:
+    sets = history(range(1, 9)).between("2025-12-03T01:00", "2025-12-06T01:00")
+    assert sets.clusters["in_window"].tolist() == [False, False, True, True, True]
+    assert sets.tenants["in_window"].sum() == 6
+    assert sets.window == Window(instant("2025-12-03T01:00"), instant("2025-12-06T01:00"))
+    with pytest.raises(ValueError, match="ends before"):
+        sets.between("2025-12-03", "2025-12-01")
+
+
+def test_select_by_instance_and_by_tenant() -> None:
+    sets = history(range(1, 4)) + history(range(1, 4), instance_id="ob2")
+    one = sets.select(instance_ids="ob2", tenants=["t1"])
+    assert set(one.tenants["instance_id"]) == {"ob2"}
+    assert set(one.tenants["tenant_id"]) == {"t1"}
+    assert one.tenants["tenant_id"].cat.categories.tolist() == ["t1"]
+    assert one.source.instances == ("ob2",)
+    for wrong in ({"instance_ids": "ob9"}, {"tenants": "t9"}):
+        with pytest.raises(ValueError, match="there is: "):
+            sets.select(**wrong)
+
+
+def test_saving_is_a_round_trip(tmp_path: Path) -> None:
+    sets = history(range(1, 4), newField=[1]).between("2025-12-02", None)
+    sets.save(tmp_path / "saved")
+    back = schema.load_saved(tmp_path / "saved")
+    same(sets, back)
+    for level in ("clusters", "tenants"):
+        assert (getattr(back, level).dtypes == getattr(sets, level).dtypes).all()
+    assert (back.window, back.as_of, back.source) == (sets.window, sets.as_of, sets.source)
+    sets.save(tmp_path / "saved")
+    same(sets, schema.load_saved(tmp_path / "saved"))
+
+
+def test_saving_never_replaces_what_it_did_not_write(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(ArchiveError, match="nothing was written"):
+        history(range(1, 3)).save(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_a_save_that_fails_leaves_the_old_one(tmp_path: Path, monkeypatch: Any) -> None:
+    old = history(range(1, 3))
+    old.save(tmp_path / "saved")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
+    with pytest.raises(ArchiveError, match=r"No space left.*old content is intact"):
+        history(range(1, 9)).save(tmp_path / "saved")
+    monkeypatch.undo()
+    same(schema.load_saved(tmp_path / "saved"), old)
+    assert [path.name for path in tmp_path.iterdir()] == ["saved"]
+
+
+@pytest.mark.parametrize("damage", ["manifest", "parquet", "format", "missing"])
+def test_damaged_saves_are_refused(tmp_path: Path, damage: str) -> None:
+    history(range(1, 3)).save(tmp_path / "s")
+    manifest = tmp_path / "s" / "obanalytics.json"
+    if damage == "manifest":
+        manifest.write_text("{")
+    elif damage == "format":
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 99}))
+    elif damage == "parquet":
+        (tmp_path / "s" / "tenants.parquet").write_bytes(b"PAR1")
+    else:
+        (tmp_path / "s" / "tenants.parquet").unlink()
+    with pytest.raises(ArchiveError):
+        schema.load_saved(tmp_path / "s")
+
+
+def test_facts_of_an_earlier_instant() -> None:
+    sets = history(range(1, 9))
+    known = schema.facts(sets, "2025-12-05T02:30")
+    assert known.as_of == instant("2025-12-05T02:30")
+    assert known.clusters is not None
+    assert known.clusters["state"].tolist() == ["done"] * 4 + ["running"]
+    last = known.tenants.iloc[-1]
+    assert last["state"] == "running"
+    assert last[["end_time", "checkpoint", "duration", "size_gib", "validity"]].isna().all()
+    assert sets.tenants["state"].eq("done").all(), "the argument must not change"
+
+
+def test_facts_of_a_plain_frame_changed_by_pandas() -> None:
+    frame = history(range(1, 9)).tenants
+    loose = frame.astype({"instance_id": "str", "state": "object", "full": "object"})
+    loose = loose.drop(columns=["in_window", "extra", "tenant_name"]).assign(mine=1)
+    known = schema.facts(loose)
+    schema.check(known.tenants[frame.columns], "tenants")
+    assert known.tenants["mine"].eq(1).all()
+    assert known.as_of == frame["end_time"].max()
+    assert known.clusters is None
+
+
+@pytest.mark.parametrize("wrong", [{"a": [1]}, {}])
+def test_a_frame_that_is_no_tenants_frame(wrong: Any) -> None:
+    with pytest.raises(DataError, match=r"column instance_id is missing.*state is missing"):
+        schema.facts(pd.DataFrame(wrong))
+    with pytest.raises(TypeError, match="expected BackupSets"):
+        schema.facts(3)  # type: ignore[arg-type]
+
+
+def test_span_defaults() -> None:
+    sets = history(range(1, 9))
+    known = schema.facts(sets.between("2025-12-03", None))
+    assert schema.span(known) == (instant("2025-12-03"), instant("2025-12-31"))
+    assert schema.span(known, "2025-12-01", "2027-01-01")[1] == instant("2027-01-01")
+    assert schema.span(schema.facts(sets)) == (None, instant("2025-12-31"))
+    with pytest.raises(ValueError, match="ends before"):
+        schema.span(known, "2025-12-04", "2025-12-01")
+
+
+def test_check_lists_every_problem() -> None:
+    frame = history(range(1, 3)).tenants
+    bad = pd.concat([frame.drop(columns="extra"), frame.drop(columns="extra")])
+    with pytest.raises(DataError, match="column extra is missing"):
+        schema.check(bad.astype({"size_gib": "str"}), "tenants")
+    twice = schema.conform(pd.concat([frame, frame], ignore_index=True), "tenants")
+    with pytest.raises(DataError, match="4 rows repeat a key"):
+        schema.check(twice, "tenants")
+    odd = frame.assign(state=pd.Categorical(["odd"] * len(frame)))
+    with pytest.raises(DataError, match="state is none of"):
+        schema.check(odd, "tenants")
+
+
+def test_repr_is_one_screen_and_escapes() -> None:
+    sets = history(range(1, 4), instance_id="<b>&")
+    failing = BackupSets(
+        sets.clusters,
+        sets.tenants,
+        source=Source(failed={f"<i>{n}": "403" for n in range(20)}),
+    )
+    text = repr(failing)
+    assert len(text.splitlines()) <= 24
+    assert "and 15 more" in text
+    assert "6 done" in text
+    assert "<i>" not in failing._repr_html_()
+
+
+def test_backup_sets_cannot_be_changed_and_can_be_pickled() -> None:
+    sets = history(range(1, 3))
+    with pytest.raises(AttributeError):
+        sets.as_of = None  # type: ignore[misc]
+    same(pickle.loads(pickle.dumps(sets)), sets)  # noqa: S301
+
+
+@given(st.sets(st.integers(1, 12)), st.sets(st.integers(1, 12)))
+def test_merge_is_a_union_and_idempotent(one: set[int], other: set[int]) -> None:
+    a, b = (history(sorted(days)) for days in (one, other))  # type: ignore[arg-type]
+    merged = a + b
+    assert set(merged.clusters["backup_set_id"]) == {f"c{day}" for day in one | other}
+    same(merged + b, merged)
