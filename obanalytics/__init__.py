@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from obanalytics.duration import duration_trends
     from obanalytics.growth import size_growth
     from obanalytics.plotting import plot_coverage, plot_durations, plot_growth
-    from obanalytics.recovery import restore_options, restore_points
+    from obanalytics.recovery import restore_points
     from obanalytics.review import Review, review
     from obanalytics.schema import BackupSets
 
@@ -38,7 +38,6 @@ _HOME = {
     "plot_durations": "plotting",
     "plot_growth": "plotting",
     "read": "dataset",
-    "restore_options": "recovery",
     "restore_points": "recovery",
     "review": "review",
     "rpo_compliance": "coverage",
@@ -58,7 +57,6 @@ __all__ = [
     "plot_durations",
     "plot_growth",
     "read",
-    "restore_options",
     "restore_points",
     "review",
     "rpo_compliance",

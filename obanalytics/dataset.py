@@ -45,6 +45,8 @@ _log = logging.getLogger(__name__)
 # What `startTime` and `endTime` select is not documented: a set may be chosen by its start, its
 # end or any overlap. So the server is asked for more, by the longest plausible backup.
 PAD = pd.Timedelta(days=2)
+# When the bundled sample ends; its README says how it was made.
+_SAMPLE_AS_OF = "2026-11-01T06:00Z"
 _SUFFIXES = (".json", ".jsonl", ".ndjson")
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 
@@ -377,7 +379,7 @@ def sample() -> BackupSets:
     here = Path(__file__).resolve().parent
     places = (here / "data" / "sample", here.parent / "data" / "sample")
     folder = next((place for place in places if place.is_dir()), places[0])
-    sets = read(folder)
+    sets = read(folder, as_of=_SAMPLE_AS_OF)
     notes = tuple(note for note in sets.source.notes if not note.startswith("instance ids are"))
     return replace(sets, source=replace(sets.source, path="the bundled sample", notes=notes))
 

@@ -68,6 +68,36 @@ def same(one: BackupSets, other: BackupSets) -> None:
         pd.Timestamp("2026-05-01", tz="UTC"),
     ],
 )
+def test_instants_in_every_form_and_naive_ones_as_utc(value: Any) -> None:
+    assert schema.as_instant(value, "start") == instant("2026-05-01")
+
+
+@pytest.mark.parametrize("wrong", [3, 3.5, None, "yesterday", "", "NaT", pd.NaT])
+def test_what_is_no_instant_names_the_argument(wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match="start"):
+        schema.as_instant(wrong, "start")
+
+
+@pytest.mark.parametrize("wrong", [26, None, "soon", "-1h", "NaT", pd.Timedelta("-1s")])
+def test_what_is_no_duration_names_the_argument(wrong: Any) -> None:
+    assert schema.as_duration("26h", "rpo") == pd.Timedelta("26h")
+    with pytest.raises((TypeError, ValueError), match="rpo"):
+        schema.as_duration(wrong, "rpo")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "joined"),
+    [
+        ((1, 5), (5, 9), (1, 9)),
+        ((5, 9), (1, 6), (1, 9)),
+        ((1, 5), (6, 9), None),
+        ((None, 5), (3, 9), (None, 9)),
+        ((1, None), (3, 9), (1, None)),
+        ((1, 9), (3, 5), (1, 9)),
+        (None, (3, 9), None),
+        (None, None, None),
+    ],
+)
 def test_windows_join_where_they_leave_no_hole(one: Any, other: Any, joined: Any) -> None:
     def window(bounds: Any) -> Window | None:
         if bounds is None:

@@ -7,9 +7,10 @@ sides of a test.
 from obanalytics.simulator.digest import POLICIES, DigestGate
 from obanalytics.simulator.faults import Fault
 from obanalytics.simulator.history import History, Plant, Planted, Scenario, demo, expired, simulate
-from obanalytics.simulator.server import SimulatorServer, dump, page_bytes
+from obanalytics.simulator.server import KEY, SimulatorServer, dump, page_bytes, pages_as_files
 
 __all__ = [
+    "KEY",
     "POLICIES",
     "DigestGate",
     "Fault",
@@ -22,5 +23,6 @@ __all__ = [
     "dump",
     "expired",
     "page_bytes",
+    "pages_as_files",
     "simulate",
 ]

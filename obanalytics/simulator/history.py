@@ -330,7 +330,7 @@ def demo(now: dt.datetime, seed: int = 7) -> History:
         Plant("running", 1, None, 0.02, 0.0),
         Plant("invalid", 2, 1, 44.2, 7.0),
         Plant("dropped", 2, 3, 70.0),
-        Plant("step", 2, 0, 180.0, 180.0, 2.5),
+        Plant("step", 2, 0, 180.0, 180.0, 1.6),
         Plant("renamed", 2, 2, 100.0),
         Plant("anomaly", 2, 2, 30.2, 1.0, 0.2),
         Plant("by_hand", 2, None, 12.6, 0.0),

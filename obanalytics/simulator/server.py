@@ -20,12 +20,14 @@ from obanalytics.simulator.history import stamp
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from obanalytics.simulator.faults import Fault
     from obanalytics.simulator.history import History, Instance
 
 _DEFAULT_SIZE = 10
+KEY = ("demo-key-id", "demo-key-secret")
+"""The key that a simulator lets in unless told otherwise; it opens nothing else."""
 
 
 class Request(NamedTuple):
@@ -87,8 +89,8 @@ class SimulatorServer:
         self,
         history: History,
         *,
-        access_key_id: str = "demo-key-id",
-        access_key_secret: str | None = "demo-key-secret",  # noqa: S107 - opens a simulator
+        access_key_id: str = KEY[0],
+        access_key_secret: str | None = KEY[1],
         page_limit: int = 100,
         over_limit: int = 20,
         skip_by_asked_size: bool = False,
@@ -446,3 +448,26 @@ def dump(history: History, instance_id: str, size: int) -> list[bytes]:
     """
     rows = history.sets(instance_id)
     return [page_bytes(rows[at : at + size], len(rows)) for at in range(0, len(rows), size)]
+
+
+def pages_as_files(history: History, size: int = 100) -> Iterator[tuple[str, bytes]]:
+    """Write all pages of all instances as gzipped files, a folder per instance.
+
+    Parameters
+    ----------
+    history : History
+        The history.
+    size : int
+        Rows a page.
+
+    Yields
+    ------
+    path : str
+        Such as ``ob1/page-01.json.gz``.
+    content : bytes
+        The file's content.
+    """
+    for instance in history.instances:
+        for number, body in enumerate(dump(history, instance.instance_id, size), 1):
+            packed = gzip.compress(body, 9, mtime=0)
+            yield f"{instance.instance_id}/page-{number:02}.json.gz", packed

@@ -1,0 +1,556 @@
+"""Run from a shell: options in, calls, prints; an error becomes one line and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime as dt
+import json
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from obanalytics import __version__
+from obanalytics.errors import (
+    ApiError,
+    AuthenticationError,
+    ObanalyticsError,
+    PagingError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from obanalytics.client import Client
+    from obanalytics.review import Review
+    from obanalytics.schema import BackupSets
+    from obanalytics.simulator import History, SimulatorServer
+
+FINE, FOUND, USAGE, NETWORK, BAD_DATA, INTERRUPTED = 0, 1, 2, 3, 4, 130
+SEVERITIES = ("critical", "warning", "any")
+_EPILOG = f"""exit codes: {FINE} fine, {FOUND} something at or above --fail-on was found,
+{USAGE} usage (no keys, no such file), {NETWORK} service or network, {BAD_DATA} bad data"""
+_SECRET = "OCEANBASE_ACCESS_KEY_SECRET"  # noqa: S105 - the variable's name
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments : sequence of str or None
+        The command line; None takes the process's own.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    options = parser().parse_args(arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            code: int = options.run(options)
+        sys.stdout.flush()
+    except ObanalyticsError as error:
+        return _fail(str(error), _code_of(error))
+    except (ValueError, TypeError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader has seen enough; what Python would still write at exit goes nowhere.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FINE
+        return _fail(str(error), USAGE)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    return code
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line.
+
+    Returns
+    -------
+    argparse.ArgumentParser
+        With a sub-command for everything that can be done.
+    """
+    whole = argparse.ArgumentParser(
+        "obanalytics",
+        description="Are our OceanBase Cloud backups there, and since when not?",
+        epilog=_EPILOG,
+    )
+    whole.add_argument("--version", action="version", version=f"obanalytics {__version__}")
+    commands = whole.add_subparsers(required=True, metavar="command")
+    _add_demo(commands)
+    _add_fetch(commands)
+    _add_review(commands)
+    _add_instances(commands)
+    _add_simulate(commands)
+    return whole
+
+
+def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse's own
+    """Add a sub-command."""
+    made: argparse.ArgumentParser = commands.add_parser(
+        name, help=text, description=text[0].upper() + text[1:] + ".", epilog=_EPILOG
+    )
+    made.set_defaults(run=run)
+    return made
+
+
+def _add_demo(commands: Any) -> None:  # noqa: ANN401 - argparse's own
+    """Add `demo`."""
+    made = _command(
+        commands, "demo", _demo, "fetch a made-up fleet from a simulator on loopback and review it"
+    )
+    made.add_argument("--out", default="obanalytics-demo", metavar="FOLDER", help="where to save")
+    made.add_argument("--seed", type=int, default=7, help="another seed, another history")
+    made.add_argument("--rpo", default=None, metavar="DURATION", help="such as 26h (default: 26h)")
+    _add_json(made)
+
+
+def _add_fetch(commands: Any) -> None:  # noqa: ANN401 - argparse's own
+    """Add `fetch`."""
+    made = _command(commands, "fetch", _fetch, "fetch backup sets and save them in a folder")
+    made.add_argument("instance", nargs="+", help="instance ids, or all")
+    made.add_argument("--out", default="backups", metavar="FOLDER", help="where to save")
+    made.add_argument(
+        "--check-download", action="store_true", help="ask which sets can be downloaded; slower"
+    )
+    _add_window(made)
+    _add_service(made)
+    _add_json(made)
+
+
+def _add_review(commands: Any) -> None:  # noqa: ANN401 - argparse's own
+    """Add `review`."""
+    made = _command(
+        commands, "review", _review, "say how much time was inside the RPO, and what else matters"
+    )
+    made.add_argument(
+        "source",
+        nargs="+",
+        help="what fetch saved, saved responses (file, folder, zip), sample, instance ids, or all",
+    )
+    made.add_argument("--rpo", metavar="DURATION", help="how much may be lost, such as 26h")
+    made.add_argument(
+        "--as-of", metavar="INSTANT", help="look from here (default: the newest fact)"
+    )
+    made.add_argument(
+        "--out", action="append", default=[], metavar="FILE", help=".html, .md or .json; repeatable"
+    )
+    made.add_argument(
+        "--fail-on",
+        choices=SEVERITIES,
+        help=f"exit with {FOUND} when: critical, a tenant is outside its RPO now; warning, or "
+        "there was a gap or something could not be judged; any, or a note was made",
+    )
+    _add_window(made)
+    _add_service(made)
+    _add_json(made)
+
+
+def _add_instances(commands: Any) -> None:  # noqa: ANN401 - argparse's own
+    """Add `instances`."""
+    made = _command(commands, "instances", _instances, "list the project's instances")
+    _add_service(made)
+    _add_json(made)
+
+
+def _add_simulate(commands: Any) -> None:  # noqa: ANN401 - argparse's own
+    """Add `simulate`."""
+    made = _command(
+        commands, "simulate", _simulate, "serve a made-up fleet on loopback, to try clients on"
+    )
+    made.add_argument("--port", type=int, default=8765, help="0 takes a free one (default: 8765)")
+    made.add_argument("--now", metavar="INSTANT", help="the end of the history (default: now)")
+    made.add_argument("--seed", type=int, default=7, help="another seed, another history")
+    made.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="per answer")
+    made.add_argument("--algorithm", default="MD5", choices=("MD5", "SHA-256"))
+    made.add_argument("--no-qop", action="store_true", help="the older form of digest sign-in")
+    made.add_argument(
+        "--nonce-policy", default="reuse", metavar="POLICY", help="such as strict or one_time"
+    )
+    made.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="KIND",
+        help="spoil the next list of sets: 503, 429, cut, reset, html, empty, …; repeatable",
+    )
+    made.add_argument("--write", metavar="FOLDER", help="write the pages as files and do not serve")
+
+
+def _add_window(made: argparse.ArgumentParser) -> None:
+    """Add the options of the time that is looked at."""
+    group = made.add_argument_group("window")
+    group.add_argument("--start", metavar="INSTANT", help="first instant, such as 2026-05-01 (UTC)")
+    group.add_argument("--end", metavar="INSTANT", help="first instant after it")
+    group.add_argument(
+        "--lookback", default="35D", metavar="DURATION", help="for chains' bases (default: 35D)"
+    )
+
+
+def _add_service(made: argparse.ArgumentParser) -> None:
+    """Add the options of the service; the secret is never one: others can read command lines."""
+    group = made.add_argument_group(
+        "service",
+        f"keys come from the environment (OCEANBASE_ACCESS_KEY_ID, {_SECRET}) or a profile",
+    )
+    group.add_argument("--endpoint", help='"global", "china" or a URL')
+    group.add_argument("--project-id", metavar="ID", help="the project")
+    group.add_argument(
+        "--profile", metavar="NAME", help="in ~/.config/obanalytics/credentials.toml"
+    )
+    group.add_argument("--workers", type=int, default=8, metavar="N", help="requests in flight")
+    group.add_argument(
+        "--on-error",
+        choices=("collect", "raise"),
+        default="collect",
+        help=f"of several instances keep the rest and exit with {NETWORK}, or stop at the first",
+    )
+    group.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def _add_json(made: argparse.ArgumentParser) -> None:
+    """Add the option for machines."""
+    made.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _client(options: argparse.Namespace) -> Client:
+    """Make the client that the options describe."""
+    from obanalytics.client import Client  # noqa: PLC0415 - commands pay for what they use
+
+    return Client(
+        endpoint=options.endpoint,
+        project_id=options.project_id,
+        profile=options.profile,
+        workers=options.workers,
+    )
+
+
+def _load(options: argparse.Namespace, ids: list[str]) -> BackupSets:
+    """Fetch instances with both optional tables."""
+    from obanalytics.dataset import load  # noqa: PLC0415
+
+    with _client(options) as client:
+        return load(
+            "all" if ids == ["all"] else ids,
+            options.start,
+            options.end,
+            client=client,
+            lookback=options.lookback,
+            check_download=getattr(options, "check_download", False),
+            on_error=options.on_error,
+            restorable=True,
+            inventory=True,
+            progress=False if options.quiet else None,
+        )
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    """Fetch and save."""
+    sets = _load(options, options.instance)
+    if sets.source.failed and not sets.source.instances:
+        raise ApiError(f"no instance could be read, nothing was saved: {_failures(sets)}")
+    sets.save(options.out)
+    if options.json:
+        _print_json(_described(sets) | {"saved": str(options.out)})
+    else:
+        print(sets)
+        print(f"{'saved':<10}{options.out}  (next: obanalytics review {options.out})")
+    if sets.source.failed:
+        return _fail(f"saved without: {_failures(sets)}", NETWORK)
+    return FINE
+
+
+def _failures(sets: BackupSets) -> str:
+    """Say which instances failed and why."""
+    return "; ".join(f"{name}: {why}" for name, why in sets.source.failed.items())
+
+
+def _described(sets: BackupSets) -> dict[str, Any]:
+    """Return what was fetched, for machines."""
+    window = sets.window or (None, None)
+    return {
+        "instances": list(sets.source.instances),
+        "failed": dict(sets.source.failed),
+        "cluster_sets": len(sets.clusters),
+        "tenant_sets": len(sets.tenants),
+        "window": [None if bound is None else bound.isoformat() for bound in window],
+        "as_of": None if sets.as_of is None else sets.as_of.isoformat(),
+        "notes": list(sets.source.notes),
+    }
+
+
+def _review(options: argparse.Namespace) -> int:
+    """Review what is there."""
+    from obanalytics.review import review  # noqa: PLC0415
+
+    _check_outputs(options.out)
+    sets = _sources(options)
+    found = review(sets, rpo=options.rpo, as_of=options.as_of)
+    for path in options.out:
+        _write(found, Path(path))
+    if options.json:
+        _print_json(found.to_json())
+    else:
+        print(found.to_text(), end="")
+    if sets.source.failed:
+        return _fail(f"reviewed without: {_failures(sets)}", NETWORK)
+    return FOUND if options.fail_on and _is_found(found, options.fail_on) else FINE
+
+
+def _sources(options: argparse.Namespace) -> BackupSets:
+    """Bring in every source and put them together."""
+    from obanalytics.dataset import read, sample  # noqa: PLC0415
+
+    parts, ids = [], []
+    for each in options.source:
+        if Path(each).exists():
+            parts.append(read(each))
+        elif each == "sample":
+            parts.append(sample())
+        elif "/" in each or "\\" in each or "." in each:
+            raise FileNotFoundError(f"no such file or folder: {each}")
+        else:
+            ids.append(each)
+    window = options.start is not None or options.end is not None
+    parts = [part.between(options.start, options.end) for part in parts] if window else parts
+    if ids:
+        try:
+            parts.append(_load(options, ids))
+        except ObanalyticsError as error:
+            named = ", ".join(ids)
+            error.args = (f"{error} (no file here is called {named}: taken for an instance id)",)
+            raise
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole + part
+    return whole
+
+
+def _check_outputs(paths: list[str]) -> None:
+    """Refuse a file of a kind that there is not, before any work is done."""
+    for path in paths:
+        if Path(path).suffix.lower() not in {".html", ".htm", ".md", ".json"}:
+            raise ValueError(f"--out {path}: the file's name must end in .html, .md or .json")
+        folder = Path(path).expanduser().absolute().parent
+        if not folder.is_dir():
+            raise FileNotFoundError(f"--out {path}: there is no folder {folder}")
+
+
+def _write(found: Review, path: Path) -> None:
+    """Write a review as its file's name says."""
+    if path.suffix.lower() in {".html", ".htm"}:
+        found.to_html(path)
+    elif path.suffix.lower() == ".md":
+        found.to_markdown(path)
+    else:
+        from obanalytics.report import write  # noqa: PLC0415
+
+        write(path, json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n")
+    print(f"written: {path}", file=sys.stderr)
+
+
+def _is_found(found: Review, severity: str) -> bool:
+    """Tell whether there is something at or above a severity."""
+    summary = found.summary
+    grave = summary["tenants_outside"] > 0
+    middling = summary["gaps"] > 0 or summary["tenants_unknown"] > 0 or not summary["tenants"]
+    noted = bool(found.provenance["notes"])
+    return bool(grave or (severity != "critical" and middling) or (severity == "any" and noted))
+
+
+def _instances(options: argparse.Namespace) -> int:
+    """List instances."""
+    with _client(options) as client:
+        rows = client.instances()
+    if options.json:
+        _print_json(rows)
+        return FINE
+    names = ("instanceId", "instanceName", "status", "version", "cloudProvider", "region")
+    table = [["instance", "name", "status", "version", "provider", "region"]]
+    table += [[_cell(row.get(name)) for name in names] for row in rows]
+    wide = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        cells = (text.ljust(width) for text, width in zip(line, wide, strict=True))
+        print("  ".join(cells).rstrip())
+    print(f"{len(rows)} instances" if len(rows) != 1 else "1 instance", file=sys.stderr)
+    return FINE
+
+
+def _cell(value: object) -> str:
+    """Return a value that was sent as text for a terminal, without what would act there."""
+    from obanalytics.wording import plain  # noqa: PLC0415
+
+    return "" if value is None else plain(value, 60)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    """Run the main job on a simulator, over real HTTP."""
+    from obanalytics import simulator  # noqa: PLC0415
+    from obanalytics.client import Client  # noqa: PLC0415
+    from obanalytics.dataset import load  # noqa: PLC0415
+    from obanalytics.review import review  # noqa: PLC0415
+
+    history = simulator.demo(_now(None), options.seed)
+    faults = [
+        simulator.Fault("status", page=2, status=503),
+        simulator.Fault("cut", page=3),
+        simulator.Fault("reset", page=4),
+    ]
+    # The service may replace a page size that it finds too large without a word: so does this one.
+    server = simulator.SimulatorServer(
+        history, page_limit=50, over_limit=20, nonce_policy="strict", faults=faults
+    )
+    client = Client(*simulator.KEY, endpoint=server.url, project_id="demo")
+    with server, client:
+        sets = load("all", client=client, restorable=True, inventory=True)
+    folder = Path(options.out)
+    sets.save(folder / "sets")
+    found = review(sets, rpo=options.rpo)
+    found.to_html(folder / "report.html")
+    found.to_markdown(folder / "report.md")
+    if options.json:
+        _print_json(found.to_json())
+        return FINE
+    print(_told(server, sets))
+    print(found.to_text())
+    print(_planted(history))
+    for name, what in _SAVED:
+        print(f"saved: {folder / name!s:<34}  {what}")
+    return FINE
+
+
+_SAVED = (
+    ("report.html", "open it in a browser"),
+    ("report.md", "the same as Markdown"),
+    ("sets", "read it back: sets = obanalytics.read(…)"),
+)
+
+
+def _told(server: SimulatorServer, sets: BackupSets) -> str:
+    """Say what the demonstration did."""
+    lists = [r for r in server.requests if r.path.endswith("/backup/data/sets")]
+    refused = sum(request.status == 401 for request in server.requests)  # noqa: PLR2004 - HTTP's
+    return (
+        f"Simulator at {server.url}: {len(server.history.instances)} made-up clusters, a year.\n"
+        f"Fetched {len(sets):,} cluster sets with {len(sets.tenants):,} tenant sets over HTTP: "
+        f"{len(server.requests)} requests,\n{len(lists)} of them for pages of sets, {refused} to "
+        "be given a sign-in nonce. A 503, a cut body and a broken\nconnection were planted on the "
+        "way; nothing was lost.\n"
+    )
+
+
+def _planted(history: History) -> str:
+    """Say what was planted in the history."""
+    names = {
+        (instance.instance_id, tenant.tenant_id): tenant.name
+        for instance in history.instances
+        for tenant in instance.tenants
+    }
+    lines = ["WHAT WAS PLANTED IN THIS HISTORY (the truth, to compare with what was found)"]
+    for fact in sorted(history.truth, key=lambda each: each.start):
+        who = "all tenants" if fact.tenant_id is None else names[fact.instance_id, fact.tenant_id]
+        lasted = (fact.end - fact.start).total_seconds() / 86400
+        length = "" if lasted < 1 else f" for {lasted:.0f} d"
+        begin = f"{fact.start:%Y-%m-%d %H:%M} UTC"
+        lines.append(f"{begin}{length:<10}  {fact.kind:<8}  {who} · {fact.instance_id}")
+    return "\n".join(lines) + "\n"
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    """Serve until interrupted, or write files."""
+    from obanalytics import simulator  # noqa: PLC0415
+
+    history = simulator.demo(_now(options.now), options.seed)
+    if options.write:
+        for path, body in simulator.pages_as_files(history):
+            target = Path(options.write) / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(body)
+        print(f"written: {options.write}")
+        return FINE
+    if options.nonce_policy not in simulator.POLICIES:
+        raise ValueError(
+            f"no nonce policy {options.nonce_policy!r}; there is: {', '.join(simulator.POLICIES)}"
+        )
+    server = simulator.SimulatorServer(
+        history,
+        latency=options.latency,
+        algorithm=options.algorithm,
+        qop="" if options.no_qop else "auth",
+        nonce_policy=options.nonce_policy,
+        faults=[_fault(kind) for kind in options.fault],
+        port=options.port,
+    )
+    with server:
+        print(_invitation(server, history), flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(3600)
+    return FINE
+
+
+def _fault(kind: str) -> Any:  # noqa: ANN401 - a Fault, which this module imports late
+    """Return a fault by its kind, or a status by its number."""
+    from obanalytics.simulator import Fault  # noqa: PLC0415
+
+    return Fault("status", status=int(kind)) if kind.isdigit() else Fault(kind)
+
+
+def _invitation(server: SimulatorServer, history: History) -> str:
+    """Say how to try the simulator."""
+    first = history.instances[0].instance_id
+    from obanalytics.simulator import KEY  # noqa: PLC0415
+
+    return f"""serving {len(history.instances)} made-up clusters at {server.url} (end with Ctrl-C)
+
+export OCEANBASE_ACCESS_KEY_ID={KEY[0]} {_SECRET}={KEY[1]}
+export OCEANBASE_ENDPOINT={server.url} OCEANBASE_PROJECT_ID=demo
+obanalytics instances
+obanalytics review {first} --start 2026-05-01
+
+curl --digest -u {":".join(KEY)} -G \\
+  {server.url}/api/v2/instances/{first}/backup/data/sets -d pageSize=2"""
+
+
+def _now(text: str | None) -> dt.datetime:
+    """Return the instant that was given, else that of this machine's clock, to the minute [UTC]."""
+    if text is None:
+        return dt.datetime.now(dt.UTC).replace(second=0, microsecond=0)
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"--now is no instant: {text!r} (expected e.g. 2026-05-01)") from None
+    return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
+
+
+def _print_json(value: Any) -> None:  # noqa: ANN401 - any JSON
+    """Print a result for machines."""
+    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """Print a warning as one line."""
+    print(f"obanalytics: warning: {message}", file=sys.stderr)
+
+
+def _fail(message: str, code: int) -> int:
+    """Print an error as one line and return the exit code."""
+    print(f"obanalytics: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def _code_of(error: ObanalyticsError) -> int:
+    """Return the exit code of an error of ours."""
+    if isinstance(error, ApiError | AuthenticationError | PagingError):
+        return NETWORK
+    return USAGE if type(error).__name__ in _USAGE_ERRORS else BAD_DATA
+
+
+_USAGE_ERRORS = {"CredentialsError", "MissingExtraError"}

@@ -1,0 +1,292 @@
+"""Run every analysis once and hold the result as data, whatever it is shown as."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import urlsplit
+
+import numpy as np
+import pandas as pd
+
+from obanalytics import __version__
+from obanalytics.coverage import coverage_gaps, rpo_compliance
+from obanalytics.duration import duration_trends
+from obanalytics.growth import size_growth
+from obanalytics.recovery import restore_points
+from obanalytics.report import (
+    render_html,
+    render_markdown,
+    render_summary,
+    render_text,
+    write,
+)
+from obanalytics.schema import BackupSets, Source, Window, as_duration, facts, span
+from obanalytics.wording import worst_first
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Mapping
+
+    from obanalytics.schema import Duration, Facts, Instant
+
+    Limits: TypeAlias = "Duration | Mapping[Any, Duration] | pd.Series"
+
+DEFAULT_RPO = "26h"
+"""A daily backup, and two hours for it to run and to start late."""
+FORMAT = 1
+"""The version of what `Review.to_json` returns."""
+RPO_STATES = ("inside", "outside", "unknown")
+_DRAWN = 30  # tenants whose restore points are kept for the chart
+_POINT = ["instance_id", "tenant_id", "full", "start_time", "checkpoint", "restorable"]
+
+
+@dataclass(frozen=True, eq=False, slots=True, repr=False)
+class Review:
+    """Hold everything that was computed of some backup sets.
+
+    Parameters
+    ----------
+    tables : dict of str to DataFrame
+        coverage (`rpo_compliance` with the fleet's row, and rpo_state: inside, outside, unknown),
+        gaps (`coverage_gaps`), growth (`size_growth`), durations (`duration_trends`).
+    summary : dict
+        instances, tenants, sets (of tenants, in the window, copies counted once), restore_points,
+        time_in_rpo (of the fleet, weighted by time; NaN where not known), tenants_inside,
+        tenants_outside and tenants_unknown (at `as_of`), gaps, longest_gap [timedelta],
+        worst_tenant (dict of instance_id, tenant_id, tenant_name; None where no tenant has a gap or
+        is outside), newest_restore_point [UTC], running (unfinished runs), failed_instances (ids).
+    rpo : Timedelta or limits by tenant
+        The limit.
+    rpo_origin : str
+        given or default.
+    as_of : Timestamp or None
+        The instant at which the facts were true [UTC].
+    window : Window
+        What was looked at [UTC]; a start of None is each tenant's first known set.
+    provenance : dict
+        instances, endpoint (the host), path, window_rule, failed, notes, versions.
+    points : DataFrame
+        The restore points of the worst tenants, for the timeline.
+    """
+
+    tables: dict[str, pd.DataFrame]
+    summary: dict[str, Any]
+    rpo: Any
+    rpo_origin: str
+    as_of: pd.Timestamp | None
+    window: Window
+    provenance: dict[str, Any]
+    points: pd.DataFrame = field(repr=False)
+
+    def __repr__(self) -> str:
+        """Return the text."""
+        return self.to_text()
+
+    def _repr_html_(self) -> str:
+        """Return a small table for notebooks."""
+        return render_summary(self)
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write one self-contained page: no network and no script needed to read it.
+
+        Parameters
+        ----------
+        path : path
+            The file; an earlier one is replaced when the new one is complete.
+        """
+        write(path, render_html(self))
+
+    def to_markdown(self, path: str | os.PathLike[str]) -> None:
+        """Write the summary and all tables as Markdown.
+
+        Parameters
+        ----------
+        path : path
+            The file; an earlier one is replaced when the new one is complete.
+        """
+        write(path, render_markdown(self))
+
+    def to_text(self) -> str:
+        """Return the summary and the worst rows of every table for a terminal.
+
+        Returns
+        -------
+        str
+            Lines of at most 100 cells.
+        """
+        return render_text(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as data that any JSON writer takes.
+
+        Returns
+        -------
+        dict
+            format, summary, rpo, rpo_origin, as_of, window, provenance, and tables as lists of
+            rows. Durations are seconds, instants ISO 8601 in UTC with Z, NA and infinity null.
+        """
+        whole = {
+            "format": FORMAT,
+            "summary": self.summary,
+            "rpo": self.rpo,
+            "rpo_origin": self.rpo_origin,
+            "as_of": self.as_of,
+            "window": {"start": self.window.start, "end": self.window.end},
+            "provenance": self.provenance,
+            "tables": {name: frame.to_dict("records") for name, frame in self.tables.items()},
+        }
+        return {name: _jsonable(value) for name, value in whole.items()}
+
+
+def review(
+    sets: BackupSets | pd.DataFrame,
+    *,
+    rpo: Limits | None = None,
+    policy: None = None,
+    as_of: Instant | None = None,
+) -> Review:
+    """Run every analysis once.
+
+    Parameters
+    ----------
+    sets : BackupSets or DataFrame
+        The facts, or a tenants frame.
+    rpo : duration, mapping or Series of durations by tenant, or None
+        How much may be lost; None assumes 26 hours, a daily backup and two hours, and says so.
+    policy : None
+        Not there yet.
+    as_of : instant or None
+        The instant to look from; None takes that of `sets` [UTC].
+
+    Returns
+    -------
+    Review
+        The tables, the numbers that matter, and where they come from.
+
+    Raises
+    ------
+    ValueError
+        When a policy is given, or the RPO is no duration.
+    DataError
+        When a plain frame is no tenants frame.
+    """
+    if policy is not None:
+        raise ValueError("policies are not supported yet: leave policy=None and give rpo=")
+    origin = "default" if rpo is None else "given"
+    limit: Any = DEFAULT_RPO if rpo is None else rpo
+    if isinstance(limit, str) or not hasattr(limit, "items"):
+        limit = as_duration(limit, "rpo")
+    known = facts(sets, as_of)
+    coverage = rpo_compliance(sets, limit, as_of=as_of, total=True)
+    tables = {
+        "coverage": coverage.assign(rpo_state=_rpo_state(coverage)),
+        "gaps": coverage_gaps(sets, limit, as_of=as_of),
+        "growth": size_growth(sets, as_of=as_of),
+        "durations": duration_trends(sets, as_of=as_of),
+    }
+    source = sets.source if isinstance(sets, BackupSets) else Source()
+    return Review(
+        tables=tables,
+        summary=_summary(known, tables, source),
+        rpo=limit,
+        rpo_origin=origin,
+        as_of=known.as_of,
+        window=Window(*span(known)),
+        provenance=_provenance(known, source),
+        points=_points(restore_points(sets, as_of=as_of), tables["coverage"]),
+    )
+
+
+def _rpo_state(coverage: pd.DataFrame) -> pd.Categorical:
+    """Say of every row whether it is inside its RPO at `as_of`."""
+    ratio = coverage["rpo_ratio"].to_numpy(dtype=np.float64)
+    codes = np.select([ratio <= 1, ratio > 1], [0, 1], default=2)
+    return pd.Categorical.from_codes(codes, categories=list(RPO_STATES))
+
+
+def _summary(known: Facts, tables: dict[str, pd.DataFrame], source: Source) -> dict[str, Any]:
+    """Return the numbers that matter."""
+    coverage, gaps = tables["coverage"], tables["gaps"]
+    is_tenant = coverage["instance_id"].notna()
+    tenants, fleet = coverage[is_tenant], coverage[~is_tenant]
+    states = tenants["rpo_state"].value_counts()
+    inside = known.tenants[known.tenants["in_window"].astype(bool)]
+    keys = ["instance_id", "tenant_id", "backup_set_id"]
+    return {
+        "instances": len({*source.instances} or {*inside["instance_id"].dropna()}),
+        "tenants": len(tenants),
+        "sets": int((~inside.duplicated(keys)).sum()),
+        "restore_points": int(tenants["restore_points"].sum()),
+        "time_in_rpo": float(fleet["time_in_rpo"].iloc[0]) if len(tenants) else np.nan,
+        "tenants_inside": int(states["inside"]),
+        "tenants_outside": int(states["outside"]),
+        "tenants_unknown": int(states["unknown"]),
+        "gaps": len(gaps),
+        "longest_gap": gaps["gap"].max() if len(gaps) else pd.NaT,
+        "worst_tenant": _worst_tenant(tenants),
+        "newest_restore_point": tenants["last_checkpoint"].max() if len(tenants) else pd.NaT,
+        "running": int(tables["durations"]["running"].sum()),
+        "failed_instances": tuple(source.failed),
+    }
+
+
+def _worst_tenant(tenants: pd.DataFrame) -> dict[str, Any] | None:
+    """Return who is worst off; None where nobody has a gap or is outside now."""
+    troubled = tenants[(tenants["gaps"] > 0) | (tenants["rpo_state"] == "outside")]
+    if troubled.empty:
+        return None
+    row = worst_first(troubled).iloc[0]
+    return {name: row[name] for name in ("instance_id", "tenant_id", "tenant_name")}
+
+
+def _points(points: pd.DataFrame, coverage: pd.DataFrame) -> pd.DataFrame:
+    """Return the restore points of the tenants that the timeline shows."""
+    shown = worst_first(coverage[coverage["instance_id"].notna()]).head(_DRAWN)
+    keys = pd.MultiIndex.from_frame(shown[["instance_id", "tenant_id"]].astype("string"))
+    mine = pd.MultiIndex.from_frame(points[["instance_id", "tenant_id"]].astype("string"))
+    return points.loc[mine.isin(keys) & points["restorable"], _POINT].reset_index(drop=True)
+
+
+def _provenance(known: Facts, source: Source) -> dict[str, Any]:
+    """Say where the facts come from and what computed on them; the endpoint without its keys."""
+    instances = source.instances or tuple(known.tenants["instance_id"].dropna().unique())
+    endpoint = source.endpoint
+    if endpoint is not None:
+        endpoint = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").hostname
+    libraries = {name: version(name) for name in ("numpy", "pandas", "scipy")}
+    return {
+        "instances": tuple(map(str, instances)),
+        "endpoint": endpoint,
+        "path": source.path,
+        "window_rule": source.window_rule,
+        "failed": dict(source.failed),
+        "notes": source.notes,
+        "versions": {"obanalytics": __version__, "python": platform.python_version(), **libraries},
+    }
+
+
+def _jsonable(value: Any) -> Any:  # noqa: ANN401 - whatever a review holds
+    """Return a value as JSON has it."""
+    if hasattr(value, "items"):
+        return {str(key): _jsonable(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [_jsonable(each) for each in value]
+    if pd.isna(value) or (isinstance(value, float) and not np.isfinite(value)):
+        return None
+    for kind, convert in _JSON.items():
+        if isinstance(value, kind):
+            return convert(value)
+    return str(value)
+
+
+# In this order: a bool is an int, and numpy's numbers are not Python's.
+_JSON: dict[Any, Callable[[Any], Any]] = {
+    pd.Timedelta: lambda value: value.total_seconds(),
+    pd.Timestamp: lambda value: value.tz_convert("UTC").tz_localize(None).isoformat() + "Z",
+    (bool, np.bool_): bool,
+    (int, np.integer): int,
+    (float, np.floating): float,
+}
