@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import logging
 import queue
 import warnings
@@ -12,17 +11,21 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
-import msgspec
-
 from obanalytics.errors import ApiError, ClientWarning, DataError, ObanalyticsError
 from obanalytics.paging import MAX_PAGES, Paging, Read
 from obanalytics.settings import Secret, Settings, abbreviate
-from obanalytics.transport import Transport, envelope_error
-from obanalytics.wire import decode_page
+from obanalytics.transport import Transport
+from obanalytics.wire import (
+    count_of,
+    decode_envelope,
+    decode_page,
+    envelope_error,
+    time_to_send,
+)
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-    from types import TracebackType
 
     from obanalytics.paging import Key
     from obanalytics.transport import Reply
@@ -46,23 +49,17 @@ class Page:
         The page's number, from 1.
     sets : list of ClusterSet
         Its top-level rows; a set stands on one page only.
-    body : bytes
-        The response as received, unpacked.
     total : int or None
         How many sets the server says the whole list holds.
-    date : datetime or None
-        The server's clock when it answered [UTC].
-    request_id : str
-        The id of the request.
+    reply : Reply
+        The response: `body` as received, unpacked; `date`, the server's clock; `request_id`.
     """
 
     instance_id: str
     number: int
     sets: list[ClusterSet]
-    body: bytes
     total: int | None
-    date: dt.datetime | None
-    request_id: str
+    reply: Reply
 
     def __len__(self) -> int:
         """Return the number of top-level rows."""
@@ -111,6 +108,11 @@ class Client:
         When no keys are found.
     ValueError
         When a setting cannot be what it is.
+
+    Notes
+    -----
+    Every call raises an `ObanalyticsError` when it fails for good, and is tried again when it may
+    not; a list is returned whole or not at all.
     """
 
     def __init__(  # noqa: PLR0913 - each is a setting of its own
@@ -164,12 +166,7 @@ class Client:
         """Return the client; leaving the block closes it."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the client."""
         self.close()
 
@@ -188,11 +185,6 @@ class Client:
         -------
         list of dict
             The rows as the API sends them.
-
-        Raises
-        ------
-        ObanalyticsError
-            When the list cannot be read whole.
         """
         return self._list("/api/v2/instances", "instanceId", None)
 
@@ -208,11 +200,6 @@ class Client:
         -------
         list of dict
             The rows as the API sends them.
-
-        Raises
-        ------
-        ObanalyticsError
-            When the list cannot be read whole.
         """
         return self._list(f"{_path(instance_id)}/tenants", "tenantId", instance_id)
 
@@ -228,11 +215,6 @@ class Client:
         -------
         dict
             The set as the API sends it.
-
-        Raises
-        ------
-        ObanalyticsError
-            When there is no such set, or the call fails.
         """
         path = f"{_path(instance_id)}/backup/data/sets/{quote(backup_set_id, safe='')}"
         data = self._call(path, {}, self._payload, instance_id)
@@ -252,11 +234,6 @@ class Client:
         -------
         list of dict
             The rows as the API sends them; the intervals are in `timeIntervalList`.
-
-        Raises
-        ------
-        ObanalyticsError
-            When the call fails.
         """
         path = f"{_path(instance_id)}/backup/restore/tenants"
         data = self._call(path, {}, self._payload, instance_id)
@@ -334,7 +311,7 @@ class Client:
         pages : list of Page, or ObanalyticsError
             Its pages, or why there are none.
         """
-        params = {"startTime": _utc(start, "start"), "endTime": _utc(end, "end")}
+        params = {"startTime": time_to_send(start, "start"), "endTime": time_to_send(end, "end")}
         params["checkBackupSetDownloadEnable"] = "true" if check_download else ""
         asked = {name: value for name, value in params.items() if value}
         events: queue.SimpleQueue[tuple[str, Any, int]] = queue.SimpleQueue()
@@ -371,10 +348,11 @@ class Client:
         def fetch(number: int, size: int) -> Read[ClusterSet]:
             if stop.is_set():
                 raise ApiError("the fetch was given up", instance_id=instance_id)
-            paging = {"pageNumber": str(number), "pageSize": str(size)}
-            place = f"page {number}"
             read: Read[ClusterSet] = self._call(
-                path, params | paging, lambda r: self._sets(r, instance_id, place), instance_id
+                path,
+                params | {"pageNumber": str(number), "pageSize": str(size)},
+                lambda reply: self._sets(reply, instance_id, f"page {number}"),
+                instance_id,
             )
             return read
 
@@ -384,15 +362,7 @@ class Client:
         try:
             reads = self._read(fetch, path, instance_id, told)
             pages = [
-                Page(
-                    instance_id,
-                    number,
-                    list(read.rows.values()),
-                    read.reply.body,
-                    read.total,
-                    read.reply.date,
-                    read.reply.request_id,
-                )
+                Page(instance_id, number, list(read.rows.values()), read.total, read.reply)
                 for number, read in sorted(reads.items())
             ]
             _log.debug("instance %s: %d pages read", instance_id, len(pages))
@@ -465,7 +435,7 @@ class Client:
                 where = f"instance {instance_id}, {place}, row {position}"
                 raise DataError(f"{where}: field backupSetId is missing", instance_id=instance_id)
             rows[row.backup_set_id, row.storage_class] = row
-        return Read(rows, len(page.sets), self._total(page.total), reply)
+        return Read(rows, len(page.sets), self._count(page.total), reply)
 
     def _plain(self, reply: Reply, key: str, instance_id: str | None) -> Read[dict[str, Any]]:
         """Decode one page of a list of which nothing is known but its key."""
@@ -478,22 +448,14 @@ class Client:
             if not isinstance(row, dict) or not isinstance(row.get(key), str):
                 raise DataError(f"row {position}: field {key} is missing", instance_id=instance_id)
             rows[row[key],] = row
-        return Read(rows, len(listed or []), self._total(total), reply)
+        return Read(rows, len(listed or []), self._count(total), reply)
 
     def _payload(self, reply: Reply) -> Any:  # noqa: ANN401 - any JSON
         """Return the `data` of an envelope."""
-        try:
-            document = msgspec.json.decode(reply.body)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise DataError(f"not JSON: {error}: {envelope_error(reply.body)[1]!r}") from None
-        if not isinstance(document, dict):
-            raise DataError("the answer is no envelope with data in it")
+        document = decode_envelope(reply.body)
         success = document.get("success")
-        self._judge(
-            reply,
-            success=success if isinstance(success, bool) else None,
-            has_data="data" in document,
-        )
+        known = success if isinstance(success, bool) else None
+        self._judge(reply, success=known, has_data="data" in document)
         return document.get("data")
 
     def _judge(self, reply: Reply, *, success: bool | None, has_data: bool) -> None:
@@ -511,15 +473,12 @@ class Client:
         if success is None:
             self._warn("the server's answers do not say success; they hold data and were taken")
 
-    def _total(self, total: object) -> int | None:
-        """Return the server's count; None where it has none or one that cannot be."""
-        if isinstance(total, str) and total.isdecimal():
-            total = int(total)
-        if isinstance(total, int) and not isinstance(total, bool) and total >= 0:
-            return total
-        if total is not None:
+    def _count(self, total: object) -> int | None:
+        """Return the server's count; warn when it is none, and the list is read to its end."""
+        count = count_of(total)
+        if count is None and total is not None:
             self._warn(f"the server's total {total!r:.40} is no count; lists are read to their end")
-        return None
+        return count
 
 
 def _path(instance_id: str) -> str:
@@ -527,15 +486,3 @@ def _path(instance_id: str) -> str:
     if not isinstance(instance_id, str) or not instance_id.strip():
         raise ValueError(f"an instance id is a text that is not empty, not {instance_id!r}")
     return f"/api/v2/instances/{quote(instance_id, safe='')}"
-
-
-def _utc(moment: dt.datetime | None, name: str) -> str:
-    """Return an instant as the API takes it: UTC, whole seconds; the window is never narrowed."""
-    if moment is None:
-        return ""
-    if moment.tzinfo is None:
-        raise ValueError(f"{name} has no time zone: {moment}")
-    utc = moment.astimezone(dt.UTC)
-    if name == "end" and utc.microsecond:
-        utc += dt.timedelta(seconds=1)
-    return utc.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -184,7 +184,7 @@ class _Fetch:
         except DataError as error:
             self.flattener.rollback(mark)
             return error
-        self.dates += [page.date for page in pages if page.date is not None]
+        self.dates += [page.reply.date for page in pages if page.reply.date is not None]
         _log.debug("instance %s: %d pages", instance_id, len(pages))
         return None
 

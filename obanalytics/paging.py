@@ -110,7 +110,10 @@ class Paging(Generic[_Row]):
     def _walk(self, size: int) -> _Walk[_Row]:
         """Read the list once; raise `Moved` when what was read cannot be all of one list."""
         first = self.submit(self.fetch, 1, size).result()
-        if first.listed and first.total is not None and first.listed < min(size, first.total):
+        size if first.total is None else min(size, first.total)
+        if first.listed and first.listed < (
+            size if first.total is None else min(size, first.total)
+        ):
             # The server gives fewer rows than asked for: from here on ask for what it gives, so
             # that its pages begin where ours do, whichever size it counts with.
             size = first.listed

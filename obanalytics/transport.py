@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import email.utils
+import hashlib
+import os
 import random
+import re
 import threading
 import uuid
 import zlib
+from collections import OrderedDict
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -15,15 +20,14 @@ import msgspec
 import requests
 import urllib3
 
-from obanalytics.digest import Digest
 from obanalytics.errors import ApiError, AuthenticationError, DataError, ObanalyticsError
 from obanalytics.settings import OTHER_HOSTS, abbreviate
+from obanalytics.wire import envelope_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from obanalytics.digest import Answer, Challenge
-    from obanalytics.settings import Settings
+    from obanalytics.settings import Secret, Settings
 
 RETRIED = frozenset({429, 502, 503, 504})
 MAX_BODY = 256 * 1024 * 1024
@@ -32,9 +36,17 @@ MAX_WAIT = 60.0
 """The longest wait before a retry, whatever the server asks for [s]."""
 MAX_SIGN_INS = 6
 """How often one call answers a challenge: nonces expire, and strict servers refuse late ones."""
-EXCERPT = 200
+_EXCERPT = 200
 _CHUNK = 1 << 16
 _BACK_OFF = 0.5
+# Strongest first.
+ALGORITHMS = {"SHA-512-256": "sha512_256", "SHA-256": "sha256", "MD5": "md5"}
+# Refusals that are not called stale are final before the first success, and are taken for a
+# nonce's trouble a few times after it.
+LATER_REFUSALS = 3
+_KEPT_NONCES = 256
+_PARAMETER = re.compile(r'([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_SCHEME = re.compile(r"(?:^|,)\s*([A-Za-z][\w-]*)\s+(?=[\w-]+\s*=)")
 
 
 class Reply(NamedTuple):
@@ -90,7 +102,7 @@ class Transport:
         # Tests replace these: no test waits, and none depends on chance.
         self.sleep: Callable[[float], Any] = self.closing.wait
         self.uniform: Callable[[float, float], float] = random.uniform
-        self._digest = Digest(settings.access_key_id, settings.access_key_secret)
+        self._digest = _Digest(settings.access_key_id, settings.access_key_secret)
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
         self._lock = threading.Lock()
@@ -194,7 +206,7 @@ class Transport:
 
     def _signed(self, path: str, params: Mapping[str, str]) -> Reply:
         """Send, and answer challenges until the server has decided about the keys."""
-        challenge: Challenge | None = None
+        challenge: _Challenge | None = None
         for _ in range(MAX_SIGN_INS):
             request_id = str(uuid.uuid4())
             query = urlencode({**params, "requestId": request_id}, quote_via=quote)
@@ -210,7 +222,7 @@ class Transport:
                 break
         raise self._refused(reply, challenge)
 
-    def _send(self, target: str, answer: Answer | None, request_id: str) -> Reply:
+    def _send(self, target: str, answer: _Answer | None, request_id: str) -> Reply:
         """Send one request and read its answer, bounded."""
         parts = urlsplit(self.settings.endpoint)
         request = requests.Request("GET", f"{parts.scheme}://{parts.netloc}{target}")
@@ -277,7 +289,7 @@ class Transport:
             retryable=reply.status >= 500,  # noqa: PLR2004
         )
 
-    def _refused(self, reply: Reply, challenge: Challenge | None) -> AuthenticationError:
+    def _refused(self, reply: Reply, challenge: _Challenge | None) -> AuthenticationError:
         """Say how the sign-in ended, never with what was sent."""
         key = abbreviate(self.settings.access_key_id)
         others = ", ".join(host for host in OTHER_HOSTS if host != self.settings.endpoint)
@@ -295,33 +307,6 @@ class Transport:
         )
 
 
-def envelope_error(body: bytes) -> tuple[str | None, str]:
-    """Return the error code and message that a body holds, in any of the shapes seen.
-
-    Parameters
-    ----------
-    body : bytes
-        A response's body.
-
-    Returns
-    -------
-    code : str or None
-        The `errorCode`.
-    message : str
-        The message, or the beginning of a body that is no envelope.
-    """
-    try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        return None, " ".join(body[:EXCERPT].decode(errors="replace").split())
-    code = document.get("errorCode")
-    named = (document.get(name) for name in ("errorMessage", "message", "msg"))
-    message = next((str(text) for text in named if text), "")
-    return None if code is None else str(code), message[:EXCERPT]
-
-
 def _said(reply: Reply) -> str:
     """Return what the server said."""
     code, message = envelope_error(reply.body)
@@ -333,7 +318,7 @@ def _short(error: Exception) -> str:
     """Return the last and plainest part of a network library's message."""
     reason = getattr(error, "args", None) or [""]
     inner = getattr(reason[0], "reason", None) or reason[0]
-    return str(inner).split(">: ")[-1][:EXCERPT] or type(error).__name__
+    return str(inner).split(">: ")[-1][:_EXCERPT] or type(error).__name__
 
 
 def _retry_after(reply: Reply) -> float | None:
@@ -381,3 +366,190 @@ def _read(response: requests.Response, limit: int) -> bytes:
     if unpacker is not None and not unpacker.eof and size:
         raise _PassingError("half a gzip body")
     return b"".join(pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class _Challenge:
+    """What a server asks for; `opaque` and `qop` are empty where absent."""
+
+    realm: str
+    nonce: str
+    opaque: str
+    algorithm: str
+    qop: str
+    stale: bool
+
+    def describe(self) -> str:
+        """Return scheme, algorithm, qop and staleness, and nothing that was computed."""
+        stale = "yes" if self.stale else "no"
+        return f"Digest, algorithm {self.algorithm}, qop {self.qop or 'none'}, stale {stale}"
+
+    def hash(self, text: str) -> str:
+        """Hash with the challenge's algorithm, in hexadecimal."""
+        name = ALGORITHMS[self.algorithm.upper().removesuffix("-SESS")]
+        return hashlib.new(name, text.encode(), usedforsecurity=False).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """One answer to a challenge."""
+
+    challenge: _Challenge
+    count: int
+    header: str
+
+    def __repr__(self) -> str:
+        """Return what may be shown: an answer can be guessed from, at leisure."""
+        return f"<digest answer {self.count}>"
+
+
+class _Digest:
+    """Sign requests with one key.
+
+    Every thread keeps the challenge it was given, so that requests of one nonce arrive in the order
+    of their counts, as strict servers demand; the counts themselves are kept by nonce, for servers
+    that hand the same nonce to everybody.
+    """
+
+    def __init__(self, user: str, secret: Secret) -> None:
+        self._user = user
+        self._secret = secret
+        self._lock = threading.Lock()
+        self._counts: OrderedDict[str, int] = OrderedDict()
+        self._local = threading.local()
+        self._ever_accepted = False
+
+    def answer(self, method: str, target: str) -> _Answer | None:
+        """Return the answer to this thread's challenge; None where it was not challenged yet."""
+        challenge: _Challenge | None = getattr(self._local, "challenge", None)
+        if challenge is None:
+            return None
+        with self._lock:
+            count = self._counts[challenge.nonce] = self._counts.get(challenge.nonce, 0) + 1
+            self._counts.move_to_end(challenge.nonce)
+            while len(self._counts) > _KEPT_NONCES:
+                self._counts.popitem(last=False)
+        return _Answer(challenge, count, self._header(challenge, count, method, target))
+
+    def accepted(self, answer: _Answer | None, info: str) -> None:
+        """Note that the server let a request pass, and the nonce it wants next."""
+        if answer is None:
+            return
+        self._ever_accepted = True
+        following = dict(_parameters(info)).get("nextnonce")
+        if following:
+            old = answer.challenge
+            self._local.challenge = _Challenge(
+                old.realm, following, old.opaque, old.algorithm, old.qop, stale=False
+            )
+
+    def challenged(self, answer: _Answer | None, header: str) -> _Challenge | None:
+        """Note the strongest challenge that can be answered, and return it."""
+        challenge = _strongest(header)
+        self._local.challenge = challenge
+        if answer is None:
+            self._local.refusals = 0
+        elif challenge is not None and not challenge.stale:
+            self._local.refusals = getattr(self._local, "refusals", 0) + 1
+        return challenge
+
+    def worth_another_try(self, answer: _Answer | None, challenge: _Challenge) -> bool:
+        """Tell whether a refusal may be about the nonce and not about the keys.
+
+        So are the first challenge and stale nonces. A refusal that does not say stale is final,
+        unless the keys were good before.
+        """
+        if answer is None or challenge.stale:
+            return True
+        return self._ever_accepted and self._local.refusals <= LATER_REFUSALS
+
+    def _header(self, challenge: _Challenge, count: int, method: str, target: str) -> str:
+        """Compute the `Authorization` header."""
+        client_nonce = os.urandom(16).hex()
+        response = self._response(challenge, f"{count:08x}", client_nonce, (method, target))
+        if response is None:
+            raise AuthenticationError(
+                f"this machine cannot compute {challenge.algorithm}, which the server asks for "
+                "(FIPS mode?)"
+            )
+        parts = {"username": self._user, "realm": challenge.realm, "nonce": challenge.nonce}
+        parts |= {"uri": target, "response": response}
+        if challenge.opaque:
+            parts["opaque"] = challenge.opaque
+        header = ", ".join(f'{name}="{_quoted(value)}"' for name, value in parts.items())
+        header += f", algorithm={challenge.algorithm}"
+        if challenge.qop:
+            header += f', qop={challenge.qop}, nc={count:08x}, cnonce="{client_nonce}"'
+        elif challenge.algorithm.upper().endswith("-SESS"):
+            header += f', cnonce="{client_nonce}"'
+        return f"Digest {header}"
+
+    def _response(
+        self, challenge: _Challenge, count: str, client_nonce: str, request: tuple[str, str]
+    ) -> str | None:
+        """Compute the response by RFC 7616 §3.4.1; None where the machine refuses the algorithm.
+
+        An error in here must not leave: its frames hold the secret.
+        """
+        try:
+            first = challenge.hash(f"{self._user}:{challenge.realm}:{self._secret.reveal()}")
+            if challenge.algorithm.upper().endswith("-SESS"):
+                first = challenge.hash(f"{first}:{challenge.nonce}:{client_nonce}")
+            second = challenge.hash(":".join(request))
+            middle = [count, client_nonce, challenge.qop] if challenge.qop else []
+            return challenge.hash(":".join([first, challenge.nonce, *middle, second]))
+        except ValueError:
+            return None
+
+
+def _strongest(header: str) -> _Challenge | None:
+    """Return the strongest digest challenge of a `WWW-Authenticate` header that can be answered.
+
+    That is one of a known algorithm, with `qop` ``auth`` or none.
+    """
+    found: list[tuple[int, _Challenge]] = []
+    for scheme, text in _challenges(header):
+        fields = dict(_parameters(text))
+        algorithm = fields.get("algorithm", "MD5")
+        name = algorithm.upper().removesuffix("-SESS")
+        offered = [
+            each.strip().lower() for each in fields.get("qop", "").split(",") if each.strip()
+        ]
+        if scheme.lower() != "digest" or name not in ALGORITHMS or "nonce" not in fields:
+            continue
+        if offered and "auth" not in offered:
+            continue
+        challenge = _Challenge(
+            fields.get("realm", ""),
+            fields["nonce"],
+            fields.get("opaque", ""),
+            algorithm,
+            "auth" if offered else "",
+            fields.get("stale", "").lower() == "true",
+        )
+        found.append((list(ALGORITHMS).index(name), challenge))
+    return min(found, key=lambda each: each[0])[1] if found else None
+
+
+def _challenges(header: str) -> Iterator[tuple[str, str]]:
+    """Yield the scheme and the parameters of every challenge."""
+    # Quoted strings may hold anything, so they are blanked out before schemes are looked for.
+    plain = re.sub(
+        r'"(?:[^"\\]|\\.)*"', lambda match: '"' + "_" * (len(match[0]) - 2) + '"', header
+    )
+    starts = list(_SCHEME.finditer(plain))
+    ends = [match.start() for match in starts[1:]] + [len(header)]
+    for match, end in zip(starts, ends, strict=True):
+        yield match[1], header[match.end() : end]
+
+
+def _parameters(text: str) -> Iterator[tuple[str, str]]:
+    """Yield the parameters of one challenge."""
+    for match in _PARAMETER.finditer(text):
+        value = match[3] if match[2] is None else re.sub(r"\\(.)", r"\1", match[2])
+        yield match[1].lower(), value
+
+
+def _quoted(text: str) -> str:
+    """Escape a value for a quoted string."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')

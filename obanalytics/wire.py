@@ -23,6 +23,8 @@ Time: TypeAlias = str | int | None
 MAX_SHARED_EXTRAS = 64
 # Characters of an impossible value that an error message shows.
 MAX_SHOWN = 80
+# Characters of the server's own message, or of a body that is none of its own.
+MAX_EXCERPT = 200
 
 
 Integers: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
@@ -323,6 +325,109 @@ def _look_up(document: object, path: str) -> tuple[object, str | None, str]:
         if isinstance(value, dict) and isinstance(value.get("backupSetId"), str):
             set_id = value["backupSetId"]
     return value, set_id, field
+
+
+def decode_envelope(body: bytes) -> dict[str, Any]:
+    """Decode a response of which nothing is known but its envelope.
+
+    Parameters
+    ----------
+    body : bytes
+        The JSON text.
+
+    Returns
+    -------
+    dict
+        The envelope.
+
+    Raises
+    ------
+    DataError
+        When the body is no JSON object.
+    """
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise DataError(f"not JSON: {error}: {envelope_error(body)[1]!r}") from None
+    if not isinstance(document, dict):
+        raise DataError("the answer is no envelope with data in it")
+    return document
+
+
+def count_of(total: object) -> int | None:
+    """Return the server's count of a list.
+
+    Parameters
+    ----------
+    total : object
+        The `total` as it came.
+
+    Returns
+    -------
+    int or None
+        None where there is none, or one that cannot be a count.
+    """
+    if isinstance(total, str) and total.isdecimal() and len(total) < 20:  # noqa: PLR2004 - 64 bits
+        total = int(total)
+    is_count = isinstance(total, int) and not isinstance(total, bool) and total >= 0
+    return total if is_count else None  # type: ignore[return-value]
+
+
+def time_to_send(moment: dt.datetime | None, name: str) -> str:
+    """Return an instant as the API takes it: UTC, whole seconds; a window is never narrowed.
+
+    Parameters
+    ----------
+    moment : datetime or None
+        The instant, with a zone.
+    name : str
+        ``start`` or ``end``.
+
+    Returns
+    -------
+    str
+        ``YYYY-MM-DDThh:mm:ssZ``; empty for None.
+
+    Raises
+    ------
+    ValueError
+        When it has no zone.
+    """
+    if moment is None:
+        return ""
+    if moment.tzinfo is None:
+        raise ValueError(f"{name} has no time zone: {moment}")
+    utc = moment.astimezone(dt.UTC)
+    if name == "end" and utc.microsecond:
+        utc += dt.timedelta(seconds=1)
+    return utc.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def envelope_error(body: bytes) -> tuple[str | None, str]:
+    """Return the error code and message that a body holds, in any of the shapes seen.
+
+    Parameters
+    ----------
+    body : bytes
+        A response's body.
+
+    Returns
+    -------
+    code : str or None
+        The `errorCode`.
+    message : str
+        The message, or the beginning of a body that is no envelope.
+    """
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        return None, " ".join(body[:MAX_EXCERPT].decode(errors="replace").split())
+    code = document.get("errorCode")
+    named = (document.get(name) for name in ("errorMessage", "message", "msg"))
+    message = next((str(text) for text in named if text), "")
+    return None if code is None else str(code), message[:MAX_EXCERPT]
 
 
 class FieldError(Exception):
