@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 import numpy as np
@@ -40,8 +40,14 @@ _FIELDS = {column.name: column.field for column in COLUMNS["tenants"]}
 class _Codes(dict[tuple[Any, ...], int]):
     """Number each distinct tuple of labels when it is first seen."""
 
+    def __init__(self, *, need_tenant: bool) -> None:
+        super().__init__()
+        self.need_tenant = need_tenant
+
     def __missing__(self, labels: tuple[Any, ...]) -> int:
-        """Give the next number to labels that can be stored."""
+        """Give the next number to labels that can be stored; a tenant set belongs to a tenant."""
+        if self.need_tenant and not labels[0]:
+            raise FieldError("tenant_id", None)
         for name in ("data_version", "download_task_id"):
             value = labels[LABELS.index(name)]
             if value is not None and value not in _INT64:
@@ -50,45 +56,106 @@ class _Codes(dict[tuple[Any, ...], int]):
         return code
 
 
-class _Level:
-    """The columns of one level so far, in pieces of one page each."""
+class _Growing:
+    """A column that grows page by page in one block, so that putting it together copies nothing."""
+
+    def __init__(self, dtype: str) -> None:
+        self.dtype = np.dtype(dtype)
+        self.block = bytearray()
+
+    def add(self, values: Any) -> None:  # noqa: ANN401 - whatever numpy takes
+        """Add values at the end."""
+        self.block += np.ascontiguousarray(values, self.dtype).data
+
+    def cut(self, count: int) -> None:
+        """Keep the first values."""
+        del self.block[count * self.dtype.itemsize :]
+
+    def array(self) -> Any:  # noqa: ANN401 - an array of the column's dtype
+        """Return the values; the block cannot grow from here on."""
+        return np.frombuffer(self.block, self.dtype)
+
+
+class _GrowingText:
+    """The same for text that is nowhere missing."""
 
     def __init__(self) -> None:
-        self.codes = _Codes()
-        # `link` is the number of tenant sets on a cluster row, and the row number of the cluster
-        # set on a tenant row (-1: it has none).
-        kinds = ("code", "id", "time", "size", "instance", "link")
-        self.pieces: dict[str, list[Any]] = {kind: [] for kind in kinds}
+        self.block = bytearray()
+        self.lengths = _Growing("i4")
+
+    def add(self, texts: list[str]) -> None:
+        """Add texts at the end."""
+        whole = "".join(texts)
+        is_ascii = whole.isascii()
+        lengths = map(len, texts) if is_ascii else (len(text.encode()) for text in texts)
+        self.lengths.add(np.fromiter(lengths, np.int32, len(texts)))
+        self.block += whole.encode()
+
+    def cut(self, count: int) -> None:
+        """Keep the first texts."""
+        self.lengths.cut(count)
+        del self.block[int(np.frombuffer(bytes(self.lengths.block), np.int32).sum()) :]
+
+    def array(self) -> Any:  # noqa: ANN401 - an Arrow array
+        """Return the texts."""
+        lengths = self.lengths.array()
+        offsets = np.zeros(len(lengths) + 1, np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        blocks = [pa.py_buffer(offsets), pa.py_buffer(self.block)]
+        return pa.LargeStringArray.from_buffers(len(lengths), *blocks)
+
+
+# `link` is the number of tenant sets on a cluster row, and the row number of the cluster set on a
+# tenant row (-1: it has none). `hash` is of the set id: where none repeats, no set does.
+# `time` is three: start, end, checkpoint. `instance` is one for all rows of a page.
+_KINDS = {"time": "i8", "link": "i8", "hash": "i8", "code": "i4", "size": "f8"}
+
+
+class _Level:
+    """The columns of one level so far."""
+
+    def __init__(self, *, need_tenant: bool = False) -> None:
+        self.codes = _Codes(need_tenant=need_tenant)
+        self.columns: dict[str, _Growing] = {
+            name: _Growing(dtype) for name, dtype in _KINDS.items()
+        }
+        self.ids = _GrowingText()
+        self.instances: list[tuple[int, int]] = []
         self.extras: list[tuple[int, str]] = []
         self.rows = 0
-        self.zoneless = 0
 
-    def add(self, rows: Sequence[SetRow], instance: int, link: Integers) -> None:
-        """Take the columns out of one page's rows."""
+    def add(self, rows: Sequence[SetRow], times: Any, instance: int, link: Integers) -> None:  # noqa: ANN401 - an array
+        """Take the columns out of one page's rows, all or none."""
         count = len(rows)
         ids = list(map(_ids_of, rows))
         if not all(ids):
             raise FieldError("backup_set_id", None)
-        texts = [row.start_time for row in rows]
-        texts += [row.end_time for row in rows]
-        texts += [row.checkpoint for row in rows]
-        times, zoneless = parse_times(texts)
         codes = map(self.codes.__getitem__, map(_labels_of, map(msgspec.structs.astuple, rows)))
-        piece = {
+        values = {
             "code": np.fromiter(codes, np.int32, count),
-            "id": pa.array(ids, pa.large_string()),
-            "time": times.reshape(3, count),
-            "size": np.array([row.data_backup_size for row in rows], np.float64),
-            "instance": np.full(count, instance, np.int32),
+            "time": times,
+            "size": [row.data_backup_size for row in rows],
             "link": link,
+            "hash": np.fromiter(map(hash, ids), np.int64, count),
         }
-        for kind, values in piece.items():
-            self.pieces[kind].append(values)
+        for name, column in self.columns.items():
+            column.add(values[name])
+        self.ids.add(cast("list[str]", ids))
+        self.instances.append((instance, count))
         if count and type(rows[0]).extra_fields:
             found = ((self.rows + n, row.extra()) for n, row in enumerate(rows))
             self.extras += [(position, text) for position, text in found if text]
-        self.zoneless += zoneless
         self.rows += count
+
+    def cut(self, rows: int) -> None:
+        """Forget what came after the first rows."""
+        self.ids.cut(rows)
+        for name, column in self.columns.items():
+            column.cut(rows * (3 if name == "time" else 1))
+        ends = np.cumsum([count for _, count in self.instances])
+        del self.instances[int(np.searchsorted(ends, rows, "right")) :]
+        self.extras = [(position, text) for position, text in self.extras if position < rows]
+        self.rows = rows
 
 
 class Flattener:
@@ -100,8 +167,9 @@ class Flattener:
 
     def __init__(self) -> None:
         self._clusters = _Level()
-        self._tenants = _Level()
+        self._tenants = _Level(need_tenant=True)
         self._instances: dict[str, int] = {}
+        self._zoneless = 0
         self.notes: dict[str, int] = {}
         """What a reader should know of the frames made, with the number of rows concerned."""
 
@@ -131,39 +199,43 @@ class Flattener:
         owners = np.concatenate([owners, np.full(len(lone), -1)])
         tenants += lone
         instance = self._instances.setdefault(instance_id, len(self._instances))
+        every: list[SetRow] = [*clusters, *tenants]
+        texts = [row.start_time for row in every]
+        texts += [row.end_time for row in every]
+        texts += [row.checkpoint for row in every]
         try:
-            _require_tenant_ids(tenants)
-            self._clusters.add(clusters, instance, counts)
-            self._tenants.add(tenants, instance, owners)
+            # Both levels at once: reading a few hundred costs hardly less than a few thousand.
+            times, zoneless = parse_times(texts)
+            by_row = times.reshape(3, len(every)).T
+            self._clusters.add(clusters, by_row[: len(clusters)], instance, counts)
+            self._tenants.add(tenants, by_row[len(clusters) :], instance, owners)
+            self._zoneless += zoneless
         except FieldError as error:
             # A cluster row may well lack a tenant id.
-            rows = tenants if error.name == "tenant_id" else [*clusters, *tenants]
+            rows = tenants if error.name == "tenant_id" else every
             raise _located(error, rows, instance_id, where) from None
 
-    def mark(self) -> tuple[tuple[int, int, int], ...]:
-        """Return how far each level is, for `rollback`.
+    def mark(self) -> tuple[int, int, int]:
+        """Return how far this is, for `rollback`.
 
         Returns
         -------
-        tuple of tuple
-            The number of pieces, of extras and of rows of each level.
+        tuple of int
+            The number of cluster rows, of tenant rows, and of times without a zone.
         """
-        levels = (self._clusters, self._tenants)
-        return tuple((len(each.pieces["code"]), len(each.extras), each.rows) for each in levels)
+        return self._clusters.rows, self._tenants.rows, self._zoneless
 
-    def rollback(self, mark: tuple[tuple[int, int, int], ...]) -> None:
+    def rollback(self, mark: tuple[int, int, int]) -> None:
         """Forget what was added since a mark, such as the first pages of an instance that failed.
 
         Parameters
         ----------
-        mark : tuple of tuple
+        mark : tuple of int
             What `mark` returned.
         """
-        for level, lengths in zip((self._clusters, self._tenants), mark, strict=True):
-            count, extras, level.rows = lengths
-            for pieces in level.pieces.values():
-                del pieces[count:]
-            del level.extras[extras:]
+        clusters, tenants, self._zoneless = mark
+        self._clusters.cut(clusters)
+        self._tenants.cut(tenants)
 
     def frames(
         self,
@@ -194,28 +266,23 @@ class Flattener:
         tenants : DataFrame
             One row per tenant backup set, columns as in `schema.COLUMNS["tenants"]`.
         """
-        clusters, tenants = (_Pieces.join(each) for each in (self._clusters, self._tenants))
+        clusters, tenants = (_Rows.of(each) for each in (self._clusters, self._tenants))
         instances = list(self._instances)
-        self._clusters, self._tenants = _Level(), _Level()
+        self._clusters, self._tenants = _Level(), _Level(need_tenant=True)
+        if self._zoneless:
+            self.notes["times without a zone, read as UTC"] = self._zoneless
         has_owner = tenants.link >= 0
         begun = tenants.start.copy()
         begun[has_owner] = clusters.start[tenants.link[has_owner]]
         begun[begun == NO_TIME] = tenants.start[begun == NO_TIME]
-        owners = pa.array(tenants.link, mask=~has_owner)
-        parents = clusters.ids.take(owners)
+        levels = ((clusters, clusters.start, None), (tenants, begun, clusters.ids))
         made = []
-        for pieces, begins, parent in ((clusters, clusters.start, None), (tenants, begun, parents)):
-            columns = _Columns(pieces, instances, parent, self.notes)
+        for came, begins, owners in levels:
+            columns = _Columns(came, instances, owners, self.notes)
             columns.choose(begins, since, None if window is None else window.end)
             inside = None if window is None else window.start
             made.append(columns.frame(begins, inside, download_checked=download_checked))
         return made[0], made[1]
-
-
-def _require_tenant_ids(tenants: Sequence[SetRow]) -> None:
-    """Refuse tenant sets that belong to nobody."""
-    if not all(row.tenant_id for row in tenants):
-        raise FieldError("tenant_id", None)
 
 
 def _split(sets: Sequence[ClusterSet]) -> tuple[Sequence[ClusterSet], list[ClusterSet]]:
@@ -242,58 +309,55 @@ def _is_tenant_row(row: ClusterSet) -> bool:
 
 
 @dataclass(slots=True)
-class _Pieces:
-    """One level's pieces, put together."""
+class _Rows:
+    """One level's columns as they came."""
 
     labels: list[tuple[Any, ...]]
-    code: Any
     ids: Any
     start: Integers
     end: Integers
     checkpoint: Integers
-    size: Any
-    instance: Any
     link: Integers
+    hash: Integers
+    code: Any
+    instance: Any
+    size: Any
     extras: list[tuple[int, str]]
-    zoneless: int
 
     @classmethod
-    def join(cls, level: _Level) -> _Pieces:
-        """Put a level's pieces together; each list dies when it was used."""
-        times = level.pieces.pop("time")
-        start, end, checkpoint = (_joined([t[row] for t in times], np.int64) for row in range(3))
-        ids = pa.chunked_array(level.pieces.pop("id"), pa.large_string()).combine_chunks()
+    def of(cls, level: _Level) -> _Rows:
+        """Take a level's columns over."""
+        columns = {name: column.array() for name, column in level.columns.items()}
+        start, end, checkpoint = columns.pop("time").reshape(-1, 3).T
+        of_page = np.array(level.instances, np.int32).reshape(-1, 2).T
         return cls(
             list(level.codes),
-            _joined(level.pieces.pop("code"), np.int32),
-            ids,
+            level.ids.array(),
             start,
             end,
             checkpoint,
-            _joined(level.pieces.pop("size"), np.float64),
-            _joined(level.pieces.pop("instance"), np.int32),
-            _joined(level.pieces.pop("link"), np.int64),
-            level.extras,
-            level.zoneless,
+            instance=np.repeat(*of_page),
+            extras=level.extras,
+            **columns,
         )
 
 
 class _Columns:
-    """The columns of one level, made of its pieces."""
+    """The columns of one level, in order and in their dtypes."""
 
     def __init__(
         self,
-        pieces: _Pieces,
+        came: _Rows,
         instances: list[str],
-        parents: Any,  # noqa: ANN401 - an Arrow array
+        owners: Any,  # noqa: ANN401 - an Arrow array: the ids of the cluster sets, in their order
         notes: dict[str, int],
     ) -> None:
-        self.pieces = pieces
+        self.came = came
         self.instances = instances
-        self.parents = parents
+        self.owners = owners
         self.notes = notes
-        self.rows: Integers = np.arange(len(pieces.code))
-        by_name = zip(*pieces.labels, strict=True) if pieces.labels else [()] * len(LABELS)
+        self.rows: Integers = np.arange(len(came.code))
+        by_name = zip(*came.labels, strict=True) if came.labels else [()] * len(LABELS)
         self.table = {name: list(values) for name, values in zip(LABELS, by_name, strict=True)}
         self.states = [state_of(status) for status in self.table["status"]]
 
@@ -313,15 +377,21 @@ class _Columns:
         self, begun: Integers, start: pd.Timestamp | None, *, download_checked: bool
     ) -> pd.DataFrame:
         """Make every column of the chosen rows."""
-        level: Level = "clusters" if self.parents is None else "tenants"
+        level: Level = "clusters" if self.owners is None else "tenants"
         rows = self.rows
-        columns = self._timed(rows) | self._labelled(rows, download_checked=download_checked)
+        # Text first: it is half of what came, and let go before the rest is made.
+        columns: dict[str, Any] = {"backup_set_id": _strings(self.came.ids.take(pa.array(rows)))}
+        self.came.ids = None
+        link = self.came.link[rows]
+        if self.owners is None:
+            columns["tenant_sets"] = link
+        else:
+            numbers = pa.array(link, mask=link < 0)
+            columns["cluster_backup_set_id"] = _strings(self.owners.take(numbers))
+        del link
+        columns |= self._timed(rows) | self._labelled(rows, download_checked=download_checked)
         columns["size_gib"] = self._size(rows)
-        columns["backup_set_id"] = _strings(self.pieces.ids.take(pa.array(rows)))
-        if self.parents is not None:
-            columns["cluster_backup_set_id"] = _strings(self.parents.take(pa.array(rows)))
-        columns["instance_id"] = self._category(self.instances, self.pieces.instance[rows])
-        columns["tenant_sets"] = self.pieces.link[rows]
+        columns["instance_id"] = self._category(self.instances, self.came.instance[rows])
         before = NO_TIME if start is None else _microseconds(start)
         columns["in_window"] = (begun[rows] >= before) | (begun[rows] == NO_TIME)
         columns["extra"] = self._extra(rows)
@@ -330,46 +400,48 @@ class _Columns:
 
     def _order(self) -> Integers:
         """Return the rows to keep, by instance, tenant, start and set id."""
-        pieces = self.pieces
+        came = self.came
         kept = self._unique()
-        start = np.where(pieces.start == NO_TIME, np.iinfo(np.int64).max, pieces.start)[kept]
-        ranks = _ranks(self.table["tenant_id"])[pieces.code[kept]]
-        group = _ranks(self.instances)[pieces.instance[kept]] * (len(ranks) + 1) + ranks
-        order = np.lexsort((start, group))
+        start = np.where(came.start == NO_TIME, np.iinfo(np.int64).max, came.start)[kept]
+        ranks = _ranks(self.table["tenant_id"])[came.code[kept]]
+        group = _ranks(self.instances)[came.instance[kept]] * (len(ranks) + 1) + ranks
+        order = _by_two(group, start)
         group, start = group[order], start[order]
         if ((group[1:] == group[:-1]) & (start[1:] == start[:-1])).any():
-            ids = pieces.ids.take(pa.array(kept[order]))
+            ids = came.ids.take(pa.array(kept[order]))
             by_id = pc.rank(ids, sort_keys="ascending", tiebreaker="dense").to_numpy()
-            storage = _ranks(self.table["storage_class"])[pieces.code[kept[order]]]
+            storage = _ranks(self.table["storage_class"])[came.code[kept[order]]]
             order = order[np.lexsort((storage, by_id, start, group))]
         return kept[order]
 
     def _unique(self) -> Integers:
         """Return the rows that are the most advanced of their key."""
-        pieces = self.pieces
-        rows = np.arange(len(pieces.code))
-        storage = (_ranks(self.table["storage_class"]) + 1)[pieces.code]
-        texts = pieces.ids.dictionary_encode()
-        key = storage * len(self.instances) + pieces.instance
-        key = key * (len(texts.dictionary) + 1) + texts.indices.to_numpy()
-        if len(pd.unique(key)) == len(key):
+        came = self.came
+        rows = np.arange(len(came.code))
+        ordered = np.sort(came.hash)
+        if not (ordered[1:] == ordered[:-1]).any():
             return rows
+        repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        suspects = np.flatnonzero(np.isin(came.hash, repeated))
+        code = came.code[suspects]
+        texts = came.ids.take(pa.array(suspects)).dictionary_encode()
+        storage = (_ranks(self.table["storage_class"]) + 1)[code]
+        key = storage * len(self.instances) + came.instance[suspects]
+        key = key * (len(texts.dictionary) + 1) + texts.indices.to_numpy()
         # Equal content must win however the pages came: labels decide by their text.
-        labels = _ranks([repr(labels) for labels in pieces.labels])[pieces.code]
-        running = np.array([state == "running" for state in self.states])[pieces.code]
-        size = np.nan_to_num(pieces.size, nan=-1.0)
-        order = np.lexsort(
-            (labels, size, pieces.start, pieces.checkpoint, pieces.end, ~running, key)
-        )
-        last = np.append(key[order][1:] != key[order][:-1], [True])
-        self.notes["rows that repeat a set, of which the most advanced was kept"] = int(
-            (~last).sum()
-        )
-        return np.sort(order[last])
+        labels = _ranks([repr(labels) for labels in came.labels])[code]
+        running = np.array([state == "running" for state in self.states])[code]
+        by = (np.nan_to_num(came.size, nan=-1.0), came.start, came.checkpoint, came.end)
+        order = np.lexsort((labels, *(column[suspects] for column in by), ~running, key))
+        earlier = np.append(key[order][1:] == key[order][:-1], [False])
+        dropped = suspects[order[earlier]]
+        note = "rows that repeat a set, of which the most advanced was kept"
+        self._count(note, len(dropped))
+        return np.delete(rows, dropped)
 
     def _labelled(self, rows: Integers, *, download_checked: bool) -> dict[str, Any]:
         """Make the columns that come out of the shared codes."""
-        table, code = self.table, self.pieces.code[rows]
+        table, code = self.table, self.came.code[rows]
         made: dict[str, Any] = {
             name: self._category(table[name], code)
             for name in LABELS
@@ -397,20 +469,20 @@ class _Columns:
 
     def _timed(self, rows: Integers) -> dict[str, Any]:
         """Make the three times and the duration."""
-        pieces = self.pieces
-        start, end = pieces.start[rows], pieces.end[rows]
+        came = self.came
+        start, end = came.start[rows], came.end[rows]
         known = (start != NO_TIME) & (end != NO_TIME)
         return {
             "start_time": _instants(start),
             "end_time": _instants(end),
-            "checkpoint": _instants(pieces.checkpoint[rows]),
+            "checkpoint": _instants(came.checkpoint[rows]),
             "duration": np.where(known, end - start, NO_TIME).view("m8[us]"),
         }
 
     def _size(self, rows: Integers) -> Any:  # noqa: ANN401 - a float array
         """Make the size; nothing is known of a set that is not done and says 0."""
-        size = self.pieces.size[rows]
-        done = np.array([state == "done" for state in self.states], bool)[self.pieces.code[rows]]
+        size = self.came.size[rows]
+        done = np.array([state == "done" for state in self.states], bool)[self.came.code[rows]]
         size[(size == 0) & ~done] = np.nan
         if negative := int((size < 0).sum()):
             self._count("sizes below zero, read as unknown", negative)
@@ -419,17 +491,15 @@ class _Columns:
 
     def _extra(self, rows: Integers) -> Any:  # noqa: ANN401 - an extension array
         """Make the column of unknown fields."""
-        if not self.pieces.extras:
+        if not self.came.extras:
             return _strings(pa.nulls(len(rows), pa.large_string()))
-        self._count("sets with fields this version does not know", len(self.pieces.extras))
-        texts = dict(self.pieces.extras)
+        self._count("sets with fields this version does not know", len(self.came.extras))
+        texts = dict(self.came.extras)
         return _strings(pa.array([texts.get(row) for row in rows.tolist()], pa.large_string()))
 
     def _note(self, rows: Integers) -> None:
         """Count the rows that a reader should know of."""
-        if self.pieces.zoneless:
-            self._count("times without a zone, read as UTC", self.pieces.zoneless)
-        times = np.bincount(self.pieces.code[rows], minlength=len(self.states))
+        times = np.bincount(self.came.code[rows], minlength=len(self.states))
         modes = self.table["data_backup_mode"]
         known = zip(self.table["status"], self.states, modes, times, strict=True)
         for status, state, mode, count in known:
@@ -440,7 +510,19 @@ class _Columns:
 
     def _count(self, note: str, rows: int) -> None:
         """Add to the number of rows that a note is about."""
-        self.notes[note] = self.notes.get(note, 0) + rows
+        if rows:
+            self.notes[note] = self.notes.get(note, 0) + rows
+
+
+def _by_two(high: Integers, low: Integers) -> Integers:
+    """Return the order by two columns; by one sort of both packed into 64 bits where they fit."""
+    if not len(low):
+        return np.arange(0)
+    spread = low.max() - low.min() if low.max() < np.iinfo(np.int64).max else -1
+    bits = int(spread).bit_length()
+    if spread < 0 or bits + int(high.max()).bit_length() > 63:  # noqa: PLR2004 - and the sign
+        return np.lexsort((low, high))
+    return np.argsort((high << bits) | (low - low.min()))
 
 
 def _ranks(values: Sequence[Any]) -> Integers:
@@ -452,11 +534,6 @@ def _ranks(values: Sequence[Any]) -> Integers:
 def _microseconds(instant: pd.Timestamp) -> int:
     """Return an instant as microseconds since 1970."""
     return int(instant.as_unit("us").asm8.astype(np.int64))
-
-
-def _joined(pieces: list[Any], dtype: Any) -> Any:  # noqa: ANN401 - any numpy dtype
-    """Return pieces as one array."""
-    return np.concatenate(pieces) if pieces else np.empty(0, dtype)
 
 
 def _categorical(codes: Any, names: Sequence[str]) -> pd.Categorical:  # noqa: ANN401 - integers

@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
 import numpy as np
@@ -21,6 +21,9 @@ Time: TypeAlias = str | int | None
 # More new field names than this and a page pays for its own decoder: names made of ids would
 # otherwise grow the shared one without end.
 MAX_SHARED_EXTRAS = 64
+# A field with more words than this takes any text; more of them all are not kept for other pages.
+MAX_WORDS = 32
+MAX_SHARED_WORDS = 512
 # Characters of an impossible value that an error message shows.
 MAX_SHOWN = 80
 # Characters of the server's own message, or of a body that is none of its own.
@@ -141,17 +144,34 @@ def decode_page(body: bytes, *, instance_id: str | None = None, where: str = "")
         ) from None
 
 
+class _Vocabulary(NamedTuple):
+    """What the pages so far have taught: unknown fields, and the words of fields that hold few.
+
+    A known word is decoded to one and the same string each time, which is faster to make, to hash
+    and to compare. A field that turns out to hold many words takes any.
+    """
+
+    extras: frozenset[str] = frozenset()
+    words: frozenset[tuple[str, str]] = frozenset()
+
+    def __or__(self, other: object) -> _Vocabulary:
+        """Return both."""
+        extras, words = cast("_Vocabulary", other)
+        return _Vocabulary(self.extras | extras, self.words | words)
+
+
 def _decode(body: bytes, instance_id: str | None, where: str) -> SetsPage:
-    """Decode with the field names known so far; meet new ones by learning them once."""
-    extras = _shared_extras
+    """Decode with what is known so far; meet new fields and words by learning them once."""
+    known = _shared
     while True:
         try:
-            return _unwrap(_decoders(extras).top.decode(body), body, extras)
+            return _unwrap(_decoders(known).top.decode(body), body, known)
         except msgspec.ValidationError as error:
-            found = _unknown_names(body) if "unknown field" in str(error) else frozenset()
-            if found <= extras:
+            is_new = str(error).startswith(("Object contains unknown field", "Invalid enum value"))
+            found = known | _taught_by(body) if is_new else known
+            if found == known:
                 raise _located(str(error), body, instance_id, where) from None
-            extras = _remember(extras | found)
+            known = _remember(found)
 
 
 class _Payload(msgspec.Struct, rename="camel", gc=False):
@@ -189,25 +209,38 @@ class _Decoders(NamedTuple):
     bare: msgspec.json.Decoder[Any]
 
 
-_shared_extras: frozenset[str] = frozenset()
+_shared = _Vocabulary(
+    words=frozenset(
+        {
+            *(("data_backup_mode", word) for word in ("FULL_BACKUP", "INCREMENTAL_BACKUP")),
+            *(("status", word) for word in ("DONE", "DOING", "FAILED", "CANCELED")),
+            *(("backup_object_type", word) for word in ("CLUSTER", "TENANT")),
+            *(("storage_class", word) for word in ("standard", "archive")),
+            ("backup_mode", "PHYSICAL_BACKUP"),
+            ("trigger_mode", "BACKUP_NOW"),
+            ("validity", "VALID"),
+        }
+    )
+)
+_WORDED = {"data_backup_mode": "dataBackupMode", "status": "status", "validity": "validity"}
+_WORDED |= {"backup_mode": "backupMode", "backup_object_type": "backupObjectType"}
+_WORDED |= {"trigger_mode": "triggerMode", "storage_class": "storageClass"}
 
 
-def _remember(extras: frozenset[str]) -> frozenset[str]:
-    """Keep new field names for the next pages, unless they are too many to be field names."""
-    global _shared_extras  # noqa: PLW0603 - a cache: results do not depend on it
-    if len(extras) <= MAX_SHARED_EXTRAS:
-        _shared_extras = extras
-    return extras
+def _remember(known: _Vocabulary) -> _Vocabulary:
+    """Keep what was learned for the next pages, unless it is too much to be names of fields."""
+    global _shared  # noqa: PLW0603 - a cache: results do not depend on it
+    if len(known.extras) <= MAX_SHARED_EXTRAS and len(known.words) <= MAX_SHARED_WORDS:
+        _shared = known
+    return known
 
 
-@lru_cache(maxsize=8)
-def _decoders(extras: frozenset[str]) -> _Decoders:
-    """Build the decoders that take the given unknown fields as raw JSON."""
-    tenant, cluster = TenantSet, ClusterSet
-    if extras:
-        tenant = _with_extras(TenantSet, extras, [])
-        nested = ("tenant_backup_set_list", list[tenant] | None, None)  # type: ignore[valid-type]
-        cluster = _with_extras(ClusterSet, extras, [nested])
+@lru_cache(maxsize=16)
+def _decoders(known: _Vocabulary) -> _Decoders:
+    """Build the decoders that take the given unknown fields as raw JSON, and the given words."""
+    tenant = _row_type(TenantSet, known, [])
+    nested = ("tenant_backup_set_list", list[tenant] | None, None)  # type: ignore[valid-type]
+    cluster = _row_type(ClusterSet, known, [nested])
     data_list = ("data_list", list[cluster] | msgspec.UnsetType | None, msgspec.UNSET)  # type: ignore[valid-type]
     payload = msgspec.defstruct("Payload", [data_list], bases=(_Payload,), rename="camel", gc=False)
     data = ("data", payload | list[cluster] | msgspec.UnsetType | None, msgspec.UNSET)  # type: ignore[valid-type]
@@ -222,16 +255,21 @@ def _decoders(extras: frozenset[str]) -> _Decoders:
     )
 
 
-def _with_extras(base: type[Any], extras: frozenset[str], fields: list[Any]) -> type[Any]:
-    """Return a row type that keeps the given unknown fields as raw JSON."""
-    names = {f"extra_{number}": name for number, name in enumerate(sorted(extras))}
+def _row_type(base: type[Any], known: _Vocabulary, fields: list[Any]) -> type[Any]:
+    """Return a row type that knows a vocabulary."""
+    names = {f"extra_{number}": name for number, name in enumerate(sorted(known.extras))}
     raw = [(attribute, msgspec.Raw, msgspec.Raw(b"")) for attribute in names]
-    known = {f.name: f.encode_name for f in msgspec.structs.fields(base)}
+    worded = []
+    for attribute in _WORDED:
+        words = tuple(sorted(word for name, word in known.words if name == attribute))
+        if len(words) <= MAX_WORDS:
+            worded.append((attribute, Literal[words] | None, None))
+    encoded = {f.name: f.encode_name for f in msgspec.structs.fields(base)}
     return msgspec.defstruct(
         base.__name__,
-        fields + raw,
+        fields + worded + raw,
         bases=(base,),
-        rename=known | names,
+        rename=encoded | names,
         gc=False,
         kw_only=True,
         forbid_unknown_fields=True,
@@ -239,7 +277,7 @@ def _with_extras(base: type[Any], extras: frozenset[str], fields: list[Any]) -> 
     )
 
 
-def _unwrap(top: _Envelope | list[ClusterSet], body: bytes, extras: frozenset[str]) -> SetsPage:
+def _unwrap(top: _Envelope | list[ClusterSet], body: bytes, known: _Vocabulary) -> SetsPage:
     """Find the rows in any of the shapes that hold them."""
     if isinstance(top, list):
         return SetsPage(top, None, success=None, has_data=True, error=None, request_id=None)
@@ -248,9 +286,9 @@ def _unwrap(top: _Envelope | list[ClusterSet], body: bytes, extras: frozenset[st
     if isinstance(payload, _Payload):
         rows, total = payload.data_list, payload.total
         if payload.backup_set_id:
-            rows = [_decoders(extras).single.decode(body).data]
+            rows = [_decoders(known).single.decode(body).data]
     elif top.backup_set_id:
-        rows = [_decoders(extras).bare.decode(body)]
+        rows = [_decoders(known).bare.decode(body)]
     elif payload is msgspec.UNSET:
         rows, total = top.data_list, top.total
     return SetsPage(
@@ -271,15 +309,19 @@ def _rows_of(document: object) -> list[Any]:
     return document if isinstance(document, list) else []
 
 
-def _unknown_names(body: bytes) -> frozenset[str]:
-    """Collect every field name on the page's rows that this version does not know."""
-    known = {f.encode_name for f in msgspec.structs.fields(ClusterSet)}
+def _taught_by(body: bytes) -> _Vocabulary:
+    """Collect the field names and words on a page's rows."""
+    encoded = {f.encode_name for f in msgspec.structs.fields(ClusterSet)}
     names: set[str] = set()
+    words: set[tuple[str, str]] = set()
     for row in _rows_of(_untyped(body)):
         nested = row.get("tenantBackupSetList") if isinstance(row, dict) else None
         for each in [row, *(nested if isinstance(nested, list) else [])]:
-            names.update(each if isinstance(each, dict) else ())
-    return frozenset(names - known)
+            if isinstance(each, dict):
+                names.update(each)
+                pairs = ((name, each.get(field)) for name, field in _WORDED.items())
+                words.update((name, word) for name, word in pairs if isinstance(word, str))
+    return _Vocabulary(frozenset(names - encoded), frozenset(words))
 
 
 def _untyped(body: bytes) -> object:
@@ -475,12 +517,13 @@ def parse_times(texts: Sequence[Time]) -> tuple[Integers, int]:
 
     zoneless = 0
     try:
-        times = pa.array(texts, pa.string()).cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-        times = times.fill_null(NO_TIME).to_numpy().copy()
+        read = pa.array(texts, pa.string()).cast(pa.timestamp("us", "UTC"))
+        times = read.to_numpy(zero_copy_only=False).view(np.int64)  # NaT is NO_TIME
+        times = times if times.flags.writeable else times.copy()
     except (pa.ArrowInvalid, pa.ArrowTypeError):
-        read = [_parse_one(text) for text in texts]
-        times = np.array([time for time, _ in read], np.int64)
-        zoneless = sum(1 for time, has_zone in read if time >= _FIRST_REAL_TIME and not has_zone)
+        found = [_parse_one(text) for text in texts]
+        times = np.array([time for time, _ in found], np.int64)
+        zoneless = sum(1 for time, has_zone in found if time >= _FIRST_REAL_TIME and not has_zone)
     times[times < _FIRST_REAL_TIME] = NO_TIME
     return times, zoneless
 

@@ -122,7 +122,7 @@ def test_more_new_names_than_there_can_be_fields() -> None:
         fields = {f"id-{number}": number for number in range(start, start + 100)}
         (row,) = wire.decode_page(page(cluster_set(**fields))).sets
         assert json.loads(row.extra() or "") == fields
-    assert len(wire._shared_extras) <= wire.MAX_SHARED_EXTRAS
+    assert len(wire._shared.extras) <= wire.MAX_SHARED_EXTRAS
 
 
 def test_nested_list_of_a_tenant_row_may_be_null_or_empty() -> None:
