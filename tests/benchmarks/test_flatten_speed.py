@@ -81,9 +81,11 @@ def orjson_only(bodies: Iterable[bytes]) -> None:
 
 
 def normalized(bodies: Iterable[bytes]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Do the same with json_normalize: both levels, dtypes, derived columns, keys once, in order."""
+    """Do the same with json_normalize: two levels, dtypes, derived columns, keys once, order."""
     rows = [row for body in bodies for row in json.loads(body)["data"]["dataList"]]
-    tenants = pd.json_normalize(rows, "tenantBackupSetList", ["backupSetId"], meta_prefix="cluster_")
+    tenants = pd.json_normalize(
+        rows, "tenantBackupSetList", ["backupSetId"], meta_prefix="cluster_"
+    )
     clusters = pd.json_normalize(rows)
     clusters["tenant_sets"] = clusters.pop("tenantBackupSetList").map(len)
     return typed(clusters), typed(tenants)
