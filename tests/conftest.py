@@ -59,5 +59,6 @@ def _own_home(
         return
     for name in [name for name in os.environ if name.startswith("OCEANBASE_")]:
         monkeypatch.delenv(name)
+    (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home" / ".config"))
