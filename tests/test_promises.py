@@ -284,4 +284,4 @@ def test_wheel_holds_data_and_templates_and_runs_without_the_checkout(tmp_path: 
         cwd=tmp_path,
         env=environment,
     )
-    assert done.stdout.strip() == "8"
+    assert done.stdout.strip() == "9"

@@ -27,7 +27,9 @@ class Plant:
         without one the cluster's, runs fail), ``invalid`` (done, but not valid), ``stuck`` (a run
         takes `factor` times as long), ``slower`` (throughput divided by `factor` from then on),
         ``step`` (size times `factor` from then on), ``anomaly`` (size times `factor`, those days),
-        ``created``, ``dropped``, ``renamed`` (the tenant, then), ``by_hand`` (one more full run),
+        ``orphaned`` (its full sets of those days are gone from the list; their incrementals are
+        not), ``created``, ``dropped``, ``renamed`` (the tenant, then), ``by_hand`` (one more full
+        run),
         ``running`` (the newest run is not finished), ``log_break`` (no log of those days).
     instance : int
         Which instance, from 0.
@@ -323,7 +325,8 @@ def demo(now: dt.datetime, seed: int = 7) -> History:
     plants = (
         Plant("silent", 0, None, 96.2, 4.0),
         Plant("slower", 0, 1, 60.0, 60.0, 1.8),
-        Plant("created", 0, 3, 120.0),
+        Plant("created", 0, 3, 118.0),
+        Plant("orphaned", 0, 3, 118.0),
         Plant("missing", 1, 2, 23.2, 9.0),
         Plant("failed", 1, 0, 150.2, 3.0),
         Plant("stuck", 1, None, 200.2, 1.0, 14.0),
@@ -570,6 +573,8 @@ def _damage(child: dict[str, Any], plant: Plant, tenant: Tenant) -> None:
         child["status"] = "FAILED"
     elif plant.kind == "invalid":
         child["validity"] = "INVALID"
+    elif plant.kind == "orphaned":
+        child["gone"] = child["mode"] == FULL
     elif plant.kind in {"stuck", "slower"}:
         child["slowness"] *= plant.factor
     elif plant.kind in {"step", "anomaly"}:
@@ -581,7 +586,7 @@ def _damage(child: dict[str, Any], plant: Plant, tenant: Tenant) -> None:
 
 def _row(run: dict[str, Any], at: dt.datetime) -> dict[str, Any]:
     """Write a run as the API lists it at an instant."""
-    children = [child for child in run["children"] if child["start"] <= at]
+    children = [c for c in run["children"] if c["start"] <= at and not c.get("gone")]
     nested = [_tenant_row(run, child, at) for child in children]
     size = round(sum(child["dataBackupSize"] for child in nested), 2)
     shown = {
