@@ -226,6 +226,8 @@ def _fits(values: pd.Series, column: Column) -> bool:
     """Tell whether a column already has its dtype."""
     if column.dtype == "category":
         return isinstance(values.dtype, pd.CategoricalDtype)
+    if column.dtype == "string":  # pandas has two kinds of text; ours has NA, not NaN
+        return isinstance(values.dtype, pd.StringDtype) and values.dtype.na_value is pd.NA
     return bool(values.dtype == column.dtype)
 
 
