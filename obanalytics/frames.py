@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
@@ -22,6 +24,8 @@ KEY = ("instance_id", "backup_set_id", "storage_class")
 STAND_IN = "sys"
 
 Level: TypeAlias = Literal["clusters", "tenants", "restorable", "inventory"]
+Instant: TypeAlias = str | dt.date | dt.datetime | np.datetime64 | pd.Timestamp
+Duration: TypeAlias = str | dt.timedelta | np.timedelta64 | pd.Timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,3 +398,75 @@ def apply_window(
     keep = pd.Series(data=True, index=frame.index) if last is None else ~(begun >= last)
     inside = True if first is None else ~(begun < first)[keep]
     return frame[keep].assign(in_window=inside).reset_index(drop=True)
+
+
+def as_instant(value: Instant, name: str) -> pd.Timestamp:
+    """Return a UTC instant of microsecond resolution.
+
+    Naive datetimes are read as UTC; a date without a time is midnight UTC.
+
+    Parameters
+    ----------
+    value : str, date, datetime, numpy.datetime64 or pandas.Timestamp
+        The instant.
+    name : str
+        The argument's name, for the error message.
+
+    Returns
+    -------
+    pandas.Timestamp
+        The instant, in UTC, floored to the microsecond.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When the value is no instant. Numbers are refused: their unit would be a guess.
+    """
+    if not isinstance(value, str | dt.date | np.datetime64):
+        raise TypeError(
+            f"{name} must be a date, a datetime or an ISO 8601 string, not {type(value).__name__}: "
+            f"{value!r}"
+        )
+    try:
+        stamp = pd.Timestamp(value)
+        stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
+        stamp = stamp.as_unit("us", round_ok=True)
+    except (ValueError, TypeError, OverflowError, AttributeError) as error:
+        raise ValueError(f"{name} is no instant: {value!r} (expected e.g. 2026-05-01)") from error
+    if pd.isna(stamp):
+        raise ValueError(f"{name} is no instant: {value!r} (expected e.g. 2026-05-01)")
+    return stamp
+
+
+def as_duration(value: Duration, name: str) -> pd.Timedelta:
+    """Return a duration that is not negative.
+
+    Parameters
+    ----------
+    value : str, timedelta, numpy.timedelta64 or pandas.Timedelta
+        Anything `pandas.Timedelta` takes, except bare numbers: their unit would be a guess.
+    name : str
+        The argument's name, for the error message.
+
+    Returns
+    -------
+    pandas.Timedelta
+        The duration, in microseconds.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When the value is no duration, or is negative.
+    """
+    if not isinstance(value, str | dt.timedelta | np.timedelta64):
+        raise TypeError(
+            f"{name} must be a duration such as '26h', not {type(value).__name__}: {value!r}"
+        )
+    try:
+        duration = pd.Timedelta(value)
+        duration = duration if pd.isna(duration) else duration.as_unit("us", round_ok=True)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{name} is no duration: {value!r} (expected e.g. '26h')") from error
+    if pd.isna(duration) or duration < pd.Timedelta(0):
+        raise ValueError(f"{name} must be a duration of zero or more, not {value!r}")
+    return duration
