@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import queue
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Event
+from functools import partial
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import quote
 
 from obanalytics.errors import ApiError, ClientWarning, DataError, ObanalyticsError
 from obanalytics.paging import MAX_PAGES, Paging, Read
 from obanalytics.settings import Secret, Settings, abbreviate
-from obanalytics.transport import Transport
+from obanalytics.transport import CLOSED, Transport
 from obanalytics.wire import (
     count_of,
     decode_envelope,
@@ -26,6 +27,7 @@ from obanalytics.wire import (
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+    from concurrent.futures import Future
 
     from obanalytics.paging import Key
     from obanalytics.transport import Reply
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _Row = TypeVar("_Row")
+_Result = TypeVar("_Result")
 
 MAX_PAGE_SIZE = 100
 
@@ -150,6 +153,7 @@ class Client:
         self._requests = ThreadPoolExecutor(workers, "obanalytics-request")
         self._walkers = ThreadPoolExecutor(workers, "obanalytics-walk")
         self._warned: set[str] = set()
+        self._lock = Lock()
 
     @property
     def endpoint(self) -> str:
@@ -158,6 +162,8 @@ class Client:
 
     def __repr__(self) -> str:
         """Return address, key and project, and no secret."""
+        if not hasattr(self, "settings"):  # a debugger may look before there are any
+            return "<Client>"
         key = abbreviate(self.settings.access_key_id)
         project = self.settings.project_id or "chosen by the server"
         return f"<Client {self.endpoint} key {key} project {project}>"
@@ -173,8 +179,8 @@ class Client:
     def close(self) -> None:
         """End what is under way and close every connection."""
         self._transport.closing.set()
-        self._walkers.shutdown(wait=False, cancel_futures=True)
         self._requests.shutdown(cancel_futures=True)
+        # Walks that wait for a thread are not cancelled: somebody waits for their last word.
         self._walkers.shutdown()
         self._transport.close()
 
@@ -216,7 +222,7 @@ class Client:
         dict
             The set as the API sends it.
         """
-        path = f"{_path(instance_id)}/backup/data/sets/{quote(backup_set_id, safe='')}"
+        path = f"{_path(instance_id)}/backup/data/sets/{_quoted(backup_set_id, 'a backup set id')}"
         data = self._call(path, {}, self._payload, instance_id)
         if not isinstance(data, dict):
             raise ApiError(f"GET {path}: no set in the answer", instance_id=instance_id)
@@ -236,10 +242,37 @@ class Client:
             The rows as the API sends them; the intervals are in `timeIntervalList`.
         """
         path = f"{_path(instance_id)}/backup/restore/tenants"
-        data = self._call(path, {}, self._payload, instance_id)
-        if isinstance(data, dict):
-            data = data.get("dataList")
-        return [row for row in data or [] if isinstance(row, dict)]
+        read: Read[dict[str, Any]] = self._call(
+            path, {}, lambda reply: self._plain(reply, None, instance_id, path), instance_id
+        )
+        return list(read.rows.values())
+
+    def side_by_side(
+        self, call: Callable[[str], _Result], instance_ids: Iterable[str]
+    ) -> list[_Result | ObanalyticsError]:
+        """Make one call for each of several instances, as many at once as there are workers.
+
+        Parameters
+        ----------
+        call : callable
+            Takes an instance id, such as `tenants`.
+        instance_ids : iterable of str
+            The instances.
+
+        Returns
+        -------
+        list
+            What each call returned, or the error it ended with, in the order of the instances.
+        """
+
+        def kept(instance_id: str) -> _Result | ObanalyticsError:
+            try:
+                return call(instance_id)
+            except ObanalyticsError as error:
+                return error
+
+        futures = [self._submit(self._walkers, kept, each) for each in instance_ids]
+        return [future.result() for future in futures]
 
     def backup_sets(
         self,
@@ -317,8 +350,13 @@ class Client:
         events: queue.SimpleQueue[tuple[str, Any, int]] = queue.SimpleQueue()
         stop = Event()
         ids = list(instance_ids)
-        futures = [self._walkers.submit(self._walk_one, i, asked, events, stop) for i in ids]
+        for instance_id in ids:
+            _path(instance_id)  # refused here: in a thread of its own nobody would hear of it
+        futures: list[Future[None]] = []
         try:
+            for instance_id in ids:
+                walk = (self._walk_one, instance_id, asked, events, stop)
+                futures.append(self._submit(self._walkers, *walk))
             waiting = len(futures)
             while waiting:
                 instance_id, news, expected = events.get()
@@ -376,7 +414,10 @@ class Client:
         def fetch(number: int, size: int) -> Read[dict[str, Any]]:
             params = {"pageNumber": str(number), "pageSize": str(size)}
             read: Read[dict[str, Any]] = self._call(
-                path, params, lambda reply: self._plain(reply, key, instance_id), instance_id
+                path,
+                params,
+                lambda reply: self._plain(reply, key, instance_id, f"{path}, page {number}"),
+                instance_id,
             )
             return read
 
@@ -391,18 +432,30 @@ class Client:
         told: Callable[[int, int], None],
     ) -> dict[int, Read[_Row]]:
         """Read a list whole, by its pages."""
-        paging = Paging(
-            fetch, self._requests.submit, 2 * self.workers, told, f"GET {path}", self.max_pages
-        )
+        submit = partial(self._submit, self._requests)
+        paging = Paging(fetch, submit, 2 * self.workers, told, f"GET {path}", self.max_pages)
         try:
             reads = paging.read(self.page_size)
         except ObanalyticsError as error:
             error.instance_id = error.instance_id or instance_id
             raise
+        except CancelledError:
+            raise ApiError(f"GET {path}: {CLOSED}", instance_id=instance_id) from None
         total = reads[1].total
         if total is not None and (sent := sum(len(read.rows) for read in reads.values())) > total:
             self._warn(f"{path}: the server says {total} rows and sent {sent}; all were kept")
         return reads
+
+    def _submit(
+        self, pool: ThreadPoolExecutor, call: Callable[..., _Result], *arguments: object
+    ) -> Future[_Result]:
+        """Have a call run in a pool; an error of ours when the client was closed."""
+        try:
+            return pool.submit(call, *arguments)
+        except RuntimeError:
+            if not self._transport.closing.is_set():
+                raise
+        raise ApiError(CLOSED)
 
     def _call(
         self,
@@ -421,8 +474,10 @@ class Client:
 
     def _warn(self, text: str) -> None:
         """Warn of one thing once."""
-        if text not in self._warned:
+        with self._lock:
+            is_new = text not in self._warned
             self._warned.add(text)
+        if is_new:
             warnings.warn(text, ClientWarning, stacklevel=4)
 
     def _sets(self, reply: Reply, instance_id: str, place: str) -> Read[ClusterSet]:
@@ -437,17 +492,26 @@ class Client:
             rows[row.backup_set_id, row.storage_class] = row
         return Read(rows, len(page.sets), self._count(page.total), reply)
 
-    def _plain(self, reply: Reply, key: str, instance_id: str | None) -> Read[dict[str, Any]]:
-        """Decode one page of a list of which nothing is known but its key."""
+    def _plain(
+        self, reply: Reply, key: str | None, instance_id: str | None, place: str
+    ) -> Read[dict[str, Any]]:
+        """Decode one page of a list of which nothing is known but its key, if it has one."""
         data = self._payload(reply)
         total, listed = None, data
         if isinstance(data, dict):
             total, listed = data.get("total", data.get("totalCount")), data.get("dataList")
+        if not isinstance(listed, list | None):
+            raise DataError(f"{place}: no list, but {listed!r:.40}", instance_id=instance_id)
         rows: dict[Key, dict[str, Any]] = {}
         for position, row in enumerate(listed or []):
-            if not isinstance(row, dict) or not isinstance(row.get(key), str):
-                raise DataError(f"row {position}: field {key} is missing", instance_id=instance_id)
-            rows[row[key],] = row
+            if not isinstance(row, dict):
+                what = f"{place}, row {position}: no object, but {row!r:.40}"
+                raise DataError(what, instance_id=instance_id)
+            name = position if key is None else row.get(key)
+            if key is not None and not (isinstance(name, str) and name):
+                what = f"{place}, row {position}: field {key} is missing"
+                raise DataError(what, instance_id=instance_id)
+            rows[name,] = row
         return Read(rows, len(listed or []), self._count(total), reply)
 
     def _payload(self, reply: Reply) -> Any:  # noqa: ANN401 - any JSON
@@ -464,9 +528,9 @@ class Client:
             code, message = envelope_error(reply.body)
             said = " ".join(filter(None, (code, message))) or "no explanation"
             raise ApiError(
-                f"{self.endpoint}: status 200, but no success: {said} (request "
-                f"{reply.request_id}); check instance and project",
-                request_id=reply.request_id,
+                f"{self.endpoint}: status 200, but no success: {said} ({reply.ids}); check "
+                "instance and project",
+                request_id=reply.known_as,
                 status=reply.status,
                 code=code,
             )
@@ -483,6 +547,11 @@ class Client:
 
 def _path(instance_id: str) -> str:
     """Return an instance's path."""
-    if not isinstance(instance_id, str) or not instance_id.strip():
-        raise ValueError(f"an instance id is a text that is not empty, not {instance_id!r}")
-    return f"/api/v2/instances/{quote(instance_id, safe='')}"
+    return f"/api/v2/instances/{_quoted(instance_id, 'an instance id')}"
+
+
+def _quoted(name: str, what: str) -> str:
+    """Return an id as a part of a path; dots alone would lead to another."""
+    if not isinstance(name, str) or not name.strip() or not name.strip("."):
+        raise ValueError(f"{what} is a text that is not empty, not {name!r}")
+    return quote(name, safe="")

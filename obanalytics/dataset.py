@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,6 +46,8 @@ _log = logging.getLogger(__name__)
 # What `startTime` and `endTime` select is not documented: a set may be chosen by its start, its
 # end or any overlap. So the server is asked for more, by the longest plausible backup.
 PAD = pd.Timedelta(days=2)
+MAX_NOTES = 5
+"""How many instances without an optional table are named, each with the reason."""
 # When the bundled sample ends; its README says how it was made.
 _SAMPLE_AS_OF = "2026-11-01T06:00Z"
 _SUFFIXES = (".json", ".jsonl", ".ndjson")
@@ -212,18 +215,20 @@ class _Fetch:
 
     def table(self, sets: BackupSets, name: str, rows_of: Any) -> BackupSets:  # noqa: ANN401
         """Fetch one of the optional tables; where it is refused the sets go on without it."""
-        rows: list[dict[str, Any]] = []
-        try:
-            for instance_id in sets.source.instances:
-                rows += rows_of(self.client, instance_id)
-        except ObanalyticsError as error:
-            if not self.collect:
-                raise
-            note = f"no {name} table: {error}"
-            notes = (*sets.source.notes, note)
-            return replace(sets, source=replace(sets.source, notes=notes))
+        ids = sets.source.instances
+        found = self.client.side_by_side(partial(rows_of, self.client), ids)
+        refused = {i: e for i, e in zip(ids, found, strict=True) if isinstance(e, ObanalyticsError)}
+        if refused and not self.collect:
+            raise next(iter(refused.values()))
+        notes = [f"no {name} table of instance {i}: {error}" for i, error in refused.items()]
+        if len(notes) > MAX_NOTES:
+            notes[MAX_NOTES:] = [f"nor of {len(notes) - MAX_NOTES} more instances"]
+        source = replace(sets.source, notes=(*sets.source.notes, *notes))
+        if ids and len(refused) == len(ids):
+            return replace(sets, source=source)
+        rows = [row for each in found if not isinstance(each, ObanalyticsError) for row in each]
         frame = pd.DataFrame(rows) if rows else empty(name)  # type: ignore[arg-type]
-        return replace(sets, **{name: conform(frame, name)})  # type: ignore[arg-type]
+        return replace(sets, source=source, **{name: conform(frame, name)})  # type: ignore[arg-type]
 
 
 def _restorable_rows(client: Client, instance_id: str) -> list[dict[str, Any]]:

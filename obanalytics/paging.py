@@ -110,10 +110,9 @@ class Paging(Generic[_Row]):
     def _walk(self, size: int) -> _Walk[_Row]:
         """Read the list once; raise `Moved` when what was read cannot be all of one list."""
         first = self.submit(self.fetch, 1, size).result()
-        size if first.total is None else min(size, first.total)
-        if first.listed and first.listed < (
-            size if first.total is None else min(size, first.total)
-        ):
+        # A count below the rows that are there says nothing about those that are not.
+        whole = size if first.total is None or first.total < first.listed else first.total
+        if 0 < first.listed < min(size, whole):
             # The server gives fewer rows than asked for: from here on ask for what it gives, so
             # that its pages begin where ours do, whichever size it counts with.
             size = first.listed
@@ -124,7 +123,7 @@ class Paging(Generic[_Row]):
         walk.check()
         if len(walk.reads) > 1:
             last = max(number for number, read in walk.reads.items() if read.listed)
-            again = {n: self.submit(self.fetch, n, size) for n in (1, last)}
+            again = {n: self.submit(self.fetch, n, size) for n in sorted({1, last})}
             for number, future in again.items():
                 walk.confirm(number, future.result())
         return walk
@@ -136,7 +135,10 @@ class Paging(Generic[_Row]):
             while walk.goes_on():
                 number = len(walk.reads) + 1
                 if number > self.max_pages:
-                    raise walk.moved(f"endless: more than {self.max_pages} pages")
+                    raise PagingError(
+                        f"{self.place}: endless: more than {self.max_pages} pages, "
+                        f"{walk.moved('and no end')}; nothing was kept: ask for a shorter window"
+                    )
                 # Not all at once: the server's count may be nonsense.
                 for each in range(number, max(min(expected, number + self.ahead), number) + 1):
                     if each not in under_way:
@@ -171,12 +173,13 @@ class _Walk(Generic[_Row]):
         """Tell whether there may be another page.
 
         A full last page may have others behind it, whatever the server's count; a short one may
-        only when rows are missing. A page without rows, or without new ones, is the end.
+        only when the count is another than that of the rows. A page without rows, or without new
+        ones, is the end.
         """
         last = self.reads[len(self.reads)]
         if not last.listed or not self.brought_new:
             return False
-        return self.total is None or last.listed >= self.size or len(self.seen) < self.total
+        return self.total is None or last.listed >= self.size or len(self.seen) != self.total
 
     def moved(self, why: str) -> Moved:
         """Return why the walk is worthless, with both counts."""
@@ -185,7 +188,9 @@ class _Walk(Generic[_Row]):
 
     def check(self) -> None:
         """Raise unless the pages can be all of one list."""
-        totals = sorted({-1 if read.total is None else read.total for read in self.reads.values()})
+        # A page behind the last may say anything: the list's own pages are looked at again.
+        counts = {read.total for n, read in self.reads.items() if read.listed or n == 1}
+        totals = sorted(-1 if count is None else count for count in counts)
         if len(totals) > 1:
             raise self.moved(f"its count changed while it was read: {totals}")
         if self.total is not None and len(self.seen) < self.total:

@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import ipaddress
 import os
+import re
 import stat
 import sys
 import tomllib
@@ -100,7 +101,7 @@ class Settings:
     access_key_secret: Secret
     endpoint: str
     project_id: str | None = None
-    proxies: dict[str, str] = field(default_factory=dict)
+    proxies: dict[str, str] = field(default_factory=dict, repr=False)
     ca_bundle: str | None = None
     origins: dict[str, str] = field(default_factory=dict)
 
@@ -116,6 +117,8 @@ class Settings:
         for name in (*_NAMES, "proxies", "ca_bundle"):
             value = getattr(self, name)
             shown = abbreviate(value) if name == "access_key_id" else str(value)
+            if name == "proxies":
+                shown = ", ".join(re.sub("//.*@", "//…@", each) for each in value.values())
             lines.append(f"{name:<18} {shown:<40} {self.origins.get(name, 'default')}")
         return "\n".join(lines)
 
@@ -156,27 +159,31 @@ class Settings:
         """
         values, secret, origins = _look_everywhere(arguments, profile)
         endpoint = endpoint_of(values.get("endpoint") or "global")
-        for name, value in values.items():
-            if any(ord(character) < ord(" ") for character in value):
-                raise ValueError(f"{name} holds a control character (a line break copied along?)")
         missing = ["access_key_id"] * (not values.get("access_key_id"))
         missing += ["access_key_secret"] * (secret is None)
         if missing and not _somebody_can_answer():
             variables = " and ".join(_NAMES[name] for name in missing)
             raise CredentialsError(
                 f"no keys found: pass {' and '.join(missing)}, or set {variables}, or write them "
-                f"under [default] in ~/.config/{PROFILES} (chmod 600)"
+                f"under [{profile or 'default'}] in ~/.config/{PROFILES} (chmod 600)"
             )
         if "access_key_id" in missing:
             values["access_key_id"] = _ask("access key id").reveal()
         origins |= dict.fromkeys(missing, "prompt")
+        for name, value in values.items():
+            if not value.isprintable() or (name != "endpoint" and not value.isascii()):
+                raise ValueError(f"{name} holds a control character or another that no key holds")
+        route = _proxies(endpoint) if proxies is None else dict(proxies)
+        if route or proxies is not None:
+            origins["proxies"] = "environment" if proxies is None else "argument"
+        bundle, origins["ca_bundle"] = _bundle(ca_bundle)
         return cls(
             values["access_key_id"],
             secret or _ask("access key secret"),
             endpoint,
             values.get("project_id") or None,
-            _proxies(endpoint) if proxies is None else dict(proxies),
-            ca_bundle or next(filter(None, map(os.environ.get, _CA_NAMES)), None),
+            route,
+            bundle,
             origins,
         )
 
@@ -216,14 +223,15 @@ def endpoint_of(value: str) -> str:
         When it is no address, holds keys, or would send them in the clear.
     """
     address = HOSTS.get(value.strip().lower(), value.strip()).rstrip("/")
+    if "@" in address:
+        raise ValueError("the endpoint must not hold keys: pass them as arguments or environment")
     try:
         parts = urlsplit(address)
         host, _ = parts.hostname, parts.port
     except ValueError:
         parts, host = urlsplit(""), None
-    if "@" in parts.netloc:
-        raise ValueError("the endpoint must not hold keys: pass them as arguments or environment")
-    if parts.scheme not in {"http", "https"} or not host or parts.query or parts.fragment:
+    plain = not (parts.query or parts.fragment or re.search(r"\s", address))
+    if parts.scheme not in {"http", "https"} or not host or not plain:
         raise ValueError(f'endpoint must be "global", "china" or a URL with https, not {value!r}')
     if parts.scheme == "http" and not is_loopback(host):
         raise ValueError(
@@ -260,23 +268,27 @@ def _look_everywhere(
 
     No local name here ever holds the plain secret: tracebacks may show locals.
     """
-    found: dict[str, str | Secret] = {}
-    origins: dict[str, str] = {}
-    for name, variable in _NAMES.items():
-        if arguments.get(name) is not None:
-            found[name], origins[name] = _guarded(name, arguments[name]), "argument"
-        elif os.environ.get(variable, "").strip() and profile is None:
-            found[name] = _guarded(name, os.environ[variable])
-            origins[name] = f"environment {variable}"
-    absent = [name for name in _NAMES if name not in found]
+    given = {
+        name: (_guarded(name, arguments[name]), "argument")
+        for name in _NAMES
+        if arguments.get(name) is not None
+    }
+    environment = {
+        name: (_guarded(name, os.environ[variable]), f"environment {variable}")
+        for name, variable in _NAMES.items()
+        if os.environ.get(variable, "").strip()
+    }
+    found = environment | given
     # The file is not opened, nor its permissions judged, when the keys are there without it.
-    if profile is not None or {"access_key_id", "access_key_secret"} & set(absent):
-        for name, value in _read_profile(profile).items():
-            if name in absent:
-                found[name], origins[name] = value, f"profile {profile or 'default'}"
-    secret = found.pop("access_key_secret", None)
-    values = {name: value for name, value in found.items() if isinstance(value, str)}
-    return values, secret if isinstance(secret, Secret) else None, origins
+    if profile is not None or not {"access_key_id", "access_key_secret"} <= found.keys():
+        origin = f"profile {profile or 'default'}"
+        saved = {name: (value, origin) for name, value in _read_profile(profile).items()}
+        found = saved | found if profile is None else environment | saved | given
+    origins = {name: origin for name, (_, origin) in found.items()}
+    secret, _ = found.pop("access_key_secret", (None, ""))
+    values = {name: value for name, (value, _) in found.items() if isinstance(value, str)}
+    # An empty secret is none.
+    return values, secret if isinstance(secret, Secret) and secret.reveal() else None, origins
 
 
 def _guarded(name: str, value: object) -> str | Secret:
@@ -344,6 +356,14 @@ def _somebody_can_answer() -> bool:
         kernel = getattr(shell, "kernel", None)
         return bool(getattr(kernel, "_allow_stdin", False))
     return sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _bundle(argument: str | None) -> tuple[str | None, str]:
+    """Return the file of certificates to trust, and where its name was found."""
+    if argument:
+        return argument, "argument"
+    named = next((name for name in _CA_NAMES if os.environ.get(name)), None)
+    return (os.environ[named], f"environment {named}") if named else (None, "default")
 
 
 def _proxies(endpoint: str) -> dict[str, str]:

@@ -22,7 +22,7 @@ import urllib3
 
 from obanalytics.errors import ApiError, AuthenticationError, DataError, ObanalyticsError
 from obanalytics.settings import OTHER_HOSTS, abbreviate
-from obanalytics.wire import envelope_error
+from obanalytics.wire import envelope_error, envelope_request_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +36,7 @@ MAX_WAIT = 60.0
 """The longest wait before a retry, whatever the server asks for [s]."""
 MAX_SIGN_INS = 6
 """How often one call answers a challenge: nonces expire, and strict servers refuse late ones."""
+CLOSED = "the client was closed"
 _EXCERPT = 200
 _CHUNK = 1 << 16
 _BACK_OFF = 0.5
@@ -60,12 +61,18 @@ class Reply(NamedTuple):
     @property
     def date(self) -> dt.datetime | None:
         """The server's clock when it answered [UTC]; None where it does not say."""
-        try:
-            return email.utils.parsedate_to_datetime(self.headers.get("Date", "")).astimezone(
-                dt.UTC
-            )
-        except (ValueError, TypeError):
-            return None
+        return _moment(self.headers.get("Date", ""))
+
+    @property
+    def known_as(self) -> str:
+        """The server's id of the request; the one that was sent where it names none."""
+        return envelope_request_id(self.body) or self.request_id
+
+    @property
+    def ids(self) -> str:
+        """What both sides call the request, for messages."""
+        theirs = envelope_request_id(self.body)
+        return f"request {self.request_id}" + (f", the server's {theirs}" if theirs else "")
 
 
 class _PassingError(Exception):
@@ -76,6 +83,15 @@ class _PassingError(Exception):
         self.what = what
         self.wait = wait
         self.reply = reply
+        self.request_id = None if reply is None else reply.known_as
+
+
+class _Session(requests.Session):
+    """A session without an eye for redirects: others read their bodies whole, to no end."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:  # noqa: ARG002 - inherited
+        """Lead nowhere."""
+        return None
 
 
 class Transport:
@@ -145,15 +161,17 @@ class Transport:
             f" (page {params['pageNumber']})" if "pageNumber" in params else ""
         )
         for attempt in range(1, self.max_attempts + 1):
+            if self.closing.is_set():
+                raise ApiError(f"{place}: {CLOSED}", instance_id=instance_id)
             try:
                 return self._attempt(path, params, decode)
             except _PassingError as error:
                 passing = error
             except ObanalyticsError as error:
                 error.instance_id = error.instance_id or instance_id
+                if isinstance(error, ApiError) and path not in str(error):
+                    error.args = (f"{place}: {error}",)
                 raise
-            if self.closing.is_set():
-                raise ApiError(f"{place}: the client was closed", instance_id=instance_id)
             if attempt < self.max_attempts:
                 self.sleep(self._wait(attempt, passing.wait))
         reply = passing.reply
@@ -161,7 +179,7 @@ class Transport:
             f"{place} at {self.settings.endpoint}: {passing.what}; gave up after "
             f"{self.max_attempts} attempts: try again later{self._hint(reply)}",
             instance_id=instance_id,
-            request_id=None if reply is None else reply.request_id,
+            request_id=passing.request_id,
             status=None if reply is None else reply.status,
             code=None if reply is None else envelope_error(reply.body)[0],
             retryable=True,
@@ -201,7 +219,7 @@ class Transport:
         except DataError as error:
             if reply.body.lstrip()[:1] in {b"{", b"["} and not _is_json(reply.body):
                 raise _PassingError("the body is cut", reply=reply) from None
-            error.request_id = reply.request_id
+            error.request_id, error.status = reply.known_as, reply.status
             raise
 
     def _signed(self, path: str, params: Mapping[str, str]) -> Reply:
@@ -213,7 +231,11 @@ class Transport:
             base = urlsplit(self.settings.endpoint).path
             target = f"{base}{path}?{query}"
             answer = self._digest.answer("GET", target)
-            reply = self._send(target, answer, request_id)
+            try:
+                reply = self._send(target, answer, request_id)
+            except (ApiError, _PassingError) as error:
+                error.request_id = request_id
+                raise
             if reply.status != requests.codes.unauthorized:
                 self._digest.accepted(answer, reply.headers.get("Authentication-Info", ""))
                 return reply
@@ -227,10 +249,10 @@ class Transport:
         parts = urlsplit(self.settings.endpoint)
         request = requests.Request("GET", f"{parts.scheme}://{parts.netloc}{target}")
         session = self._session()
-        prepared = session.prepare_request(request)
-        if answer is not None:
-            prepared.headers["Authorization"] = answer.header
         try:
+            prepared = session.prepare_request(request)
+            if answer is not None:
+                prepared.headers["Authorization"] = answer.header
             with session.send(
                 prepared,
                 stream=True,
@@ -246,6 +268,8 @@ class Transport:
                 f"{self.settings.endpoint}: no trusted connection: {_short(error)}; if a proxy "
                 "signs with its own certificate, pass ca_bundle="
             )
+        except requests.exceptions.InvalidURL as error:
+            problem = ApiError(f"{self.settings.endpoint}: no address to call: {_short(error)}")
         except (
             requests.exceptions.RequestException,
             urllib3.exceptions.HTTPError,
@@ -259,7 +283,7 @@ class Transport:
         """Return this thread's session."""
         session: requests.Session | None = getattr(self._local, "session", None)
         if session is None:
-            session = requests.Session()
+            session = _Session()
             session.trust_env = False
             session.headers.update(self._headers)
             self._local.session = session
@@ -272,7 +296,7 @@ class Transport:
         code, _ = envelope_error(reply.body)
         place = f"GET {path} at {self.settings.endpoint}"
         if 300 <= reply.status < 400:  # noqa: PLR2004 - the range of redirects
-            host = urlsplit(reply.headers.get("Location", "")).netloc or "another path"
+            host = _host_of(reply.headers.get("Location", "")) or "another path"
             advice = f"a redirect to {host} was not followed: check the endpoint"
         elif reply.status == requests.codes.not_found:
             project = self.settings.project_id or "not sent: the server chose"
@@ -282,8 +306,8 @@ class Transport:
         else:
             advice = "check the arguments" if reply.status < 500 else "try again later"  # noqa: PLR2004
         return ApiError(
-            f"{place}: {_said(reply)}; {advice} (request {reply.request_id})",
-            request_id=reply.request_id,
+            f"{place}: {_said(reply)}; {advice} ({reply.ids})",
+            request_id=reply.known_as,
             status=reply.status,
             code=code,
             retryable=reply.status >= 500,  # noqa: PLR2004
@@ -301,7 +325,7 @@ class Transport:
         return AuthenticationError(
             f"{self.settings.endpoint}: {what}; check that id and secret belong together, that the "
             f"key is enabled, and that the endpoint is right (there are also {others})",
-            request_id=reply.request_id,
+            request_id=reply.known_as,
             status=reply.status,
             code=envelope_error(reply.body)[0],
         )
@@ -324,14 +348,28 @@ def _short(error: Exception) -> str:
 def _retry_after(reply: Reply) -> float | None:
     """Return how long the server asks to wait [s]; None where it does not say."""
     text = reply.headers.get("Retry-After", "").strip()
-    if text.isdigit():
+    if text.isdecimal():
         return float(text)
-    try:
-        until = email.utils.parsedate_to_datetime(text).astimezone(dt.UTC)
-    except (ValueError, TypeError):
-        return None
     # By the server's own clock: ours may be wrong, and is not read.
-    return None if reply.date is None else max((until - reply.date).total_seconds(), 0.0)
+    until, now = _moment(text), reply.date
+    return None if until is None or now is None else max((until - now).total_seconds(), 0.0)
+
+
+def _moment(text: str) -> dt.datetime | None:
+    """Read a header's date [UTC], which it is where it names no zone; None where it is none."""
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _host_of(address: str) -> str:
+    """Return the host of an address, and nothing else of it; empty where there is none."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_json(body: bytes) -> bool:
@@ -345,12 +383,16 @@ def _is_json(body: bytes) -> bool:
 
 def _read(response: requests.Response, limit: int) -> bytes:
     """Read a body of bounded size; raise when it is shorter than declared."""
+    large = f"the answer is larger than {limit} bytes"
     declared = response.headers.get("Content-Length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise ApiError(f"the answer is larger than {limit} bytes ({declared}); it was not read")
+    if declared.isdecimal() and float(declared) > limit:
+        raise ApiError(f"{large} ({declared:.20}); it was not read", status=response.status_code)
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in {"", "identity", "gzip"}:
-        raise ApiError(f"the answer has content encoding {encoding!r}; only gzip was asked for")
+        raise ApiError(
+            f"the answer has content encoding {encoding!r:.40}; only gzip was asked for",
+            status=response.status_code,
+        )
     # Unpacked here: the library below takes half a gzip stream for a whole one.
     unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS) if encoding == "gzip" else None
     pieces, size = [], 0
@@ -362,7 +404,7 @@ def _read(response: requests.Response, limit: int) -> bytes:
         pieces.append(piece)
         size += len(piece)
         if size > limit:
-            raise ApiError(f"the answer is larger than {limit} bytes; the rest was not read")
+            raise ApiError(f"{large}; the rest was not read", status=response.status_code)
     if unpacker is not None and not unpacker.eof and size:
         raise _PassingError("half a gzip body")
     return b"".join(pieces)
@@ -436,6 +478,7 @@ class _Digest:
         if answer is None:
             return
         self._ever_accepted = True
+        self._local.refusals = 0
         following = dict(_parameters(info)).get("nextnonce")
         if following:
             old = answer.challenge
@@ -538,8 +581,8 @@ def _challenges(header: str) -> Iterator[tuple[str, str]]:
         r'"(?:[^"\\]|\\.)*"', lambda match: '"' + "_" * (len(match[0]) - 2) + '"', header
     )
     starts = list(_SCHEME.finditer(plain))
-    ends = [match.start() for match in starts[1:]] + [len(header)]
-    for match, end in zip(starts, ends, strict=True):
+    ends = [*(match.start() for match in starts[1:]), len(header)]
+    for match, end in zip(starts, ends, strict=False):
         yield match[1], header[match.end() : end]
 
 

@@ -45,7 +45,7 @@ class SetRow(msgspec.Struct, rename="camel", gc=False, kw_only=True):
     names stay text until whole columns of them are read at once.
     """
 
-    # (attribute, API name) of the fields that this version does not know, see `_row_types`.
+    # (attribute, API name) of the fields that this version does not know, see `_row_type`.
     extra_fields: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     # The fields of few distinct values come first: flattening takes them as one slice, see LABELS.
@@ -432,11 +432,13 @@ def time_to_send(moment: dt.datetime | None, name: str) -> str:
 
     Raises
     ------
-    ValueError
-        When it has no zone.
+    TypeError, ValueError
+        When it is no instant, or has no zone.
     """
     if moment is None:
         return ""
+    if not isinstance(moment, dt.datetime):
+        raise TypeError(f"{name} must be a datetime with a time zone, not {moment!r}")
     if moment.tzinfo is None:
         raise ValueError(f"{name} has no time zone: {moment}")
     utc = moment.astimezone(dt.UTC)
@@ -460,16 +462,39 @@ def envelope_error(body: bytes) -> tuple[str | None, str]:
     message : str
         The message, or the beginning of a body that is no envelope.
     """
-    try:
-        document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
+    document = _object(body)
+    if document is None:
         return None, " ".join(body[:MAX_EXCERPT].decode(errors="replace").split())
     code = document.get("errorCode")
     named = (document.get(name) for name in ("errorMessage", "message", "msg"))
     message = next((str(text) for text in named if text), "")
     return None if code is None else str(code), message[:MAX_EXCERPT]
+
+
+def envelope_request_id(body: bytes) -> str | None:
+    """Return the server's own id of a request, for its support to look up.
+
+    Parameters
+    ----------
+    body : bytes
+        A response's body.
+
+    Returns
+    -------
+    str or None
+        The `requestId`; None where there is none.
+    """
+    found = (_object(body) or {}).get("requestId")
+    return found[:MAX_EXCERPT] if isinstance(found, str) and found else None
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    """Return the JSON object that a body is; None where it is none."""
+    try:
+        document = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
 
 
 class FieldError(Exception):

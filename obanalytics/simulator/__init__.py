@@ -6,11 +6,21 @@ sides of a test.
 
 from obanalytics.simulator.digest import POLICIES, DigestGate
 from obanalytics.simulator.faults import Fault
-from obanalytics.simulator.history import History, Plant, Planted, Scenario, demo, expired, simulate
+from obanalytics.simulator.history import (
+    PLANTS,
+    History,
+    Plant,
+    Planted,
+    Scenario,
+    demo,
+    expired,
+    simulate,
+)
 from obanalytics.simulator.server import KEY, SimulatorServer, dump, page_bytes, pages_as_files
 
 __all__ = [
     "KEY",
+    "PLANTS",
     "POLICIES",
     "DigestGate",
     "Fault",

@@ -12,6 +12,9 @@ DAY = dt.timedelta(days=1)
 FULL, INCREMENTAL = "FULL_BACKUP", "INCREMENTAL_BACKUP"
 # Only BACKUP_NOW is documented; what a scheduled run carries is not known, so this is invented.
 SCHEDULED, BY_HAND = "SCHEDULED", "BACKUP_NOW"
+_TO_ONE_TENANT = ("created", "dropped", "renamed")
+_TO_RUNS = ("silent", "missing", "failed", "invalid", "stuck", "slower", "step", "anomaly")
+PLANTS = (*_TO_ONE_TENANT, *_TO_RUNS, "orphaned", "by_hand", "running", "log_break")
 _LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
 _NAMES = ("orders", "billing", "catalog", "identity", "metrics", "archive", "search", "ledger")
 
@@ -49,6 +52,13 @@ class Plant:
     days_ago: float = 30.0
     days: float = 1.0
     factor: float = 2.0
+
+    def __post_init__(self) -> None:
+        """Refuse what would plant nothing."""
+        if self.kind not in PLANTS:
+            raise ValueError(f"no plant {self.kind!r}; there is: {', '.join(PLANTS)}")
+        if self.kind in _TO_ONE_TENANT and self.tenant is None:
+            raise ValueError(f"{self.kind} happens to one tenant: say which")
 
 
 @dataclass(frozen=True)
@@ -266,10 +276,12 @@ class History:
             return []
         last = min(moment, tenant.dropped or moment) - dt.timedelta(minutes=2)
         intervals, begin = [], min(good)
-        breaks = [t for t in self.truth if t.kind == "log_break" and t.instance_id == instance_id]
+        here = [t for t in self.truth if t.kind == "log_break" and t.instance_id == instance_id]
+        breaks = [t for t in here if t.tenant_id in {None, tenant.tenant_id}]
         for each in sorted(breaks, key=lambda t: t.start):
-            if each.tenant_id in {None, tenant.tenant_id} and begin < each.start < last:
-                intervals.append((begin, each.start))
+            if begin < each.end and each.start < last:
+                if begin < each.start:
+                    intervals.append((begin, each.start))
                 # After a break only the next good full can be restored to.
                 begin = min((c for c in good if c > each.end), default=last)
         return [*intervals, (begin, last)] if begin < last else intervals
@@ -300,7 +312,7 @@ def simulate(scenario: Scenario) -> History:
         tenant = None if plant.tenant is None else instance.tenants[plant.tenant].tenant_id
         lasting = plant.kind in {"slower", "step", "created", "dropped", "renamed", "running"}
         end = scenario.now if lasting else begin + plant.days * DAY
-        ids = tuple(touched[number])
+        ids = tuple(dict.fromkeys(touched[number]))
         truth.append(
             Planted(plant.kind, instance.instance_id, tenant, begin, end, ids, plant.factor)
         )
@@ -495,7 +507,8 @@ def _run(
         _noise(scenario, child, tenant, chance)
         missing = False
         for which, plant in here:
-            if plant.tenant in {None, position} and _hits(scenario, plant, begin):
+            spared = plant.kind == "orphaned" and own_mode != FULL
+            if plant.tenant in {None, position} and _hits(scenario, plant, begin) and not spared:
                 missing |= plant.kind == "missing"
                 _damage(child, plant, tenant)
                 touched[which].append(run_id if plant.tenant is None else child["id"])
@@ -574,7 +587,7 @@ def _damage(child: dict[str, Any], plant: Plant, tenant: Tenant) -> None:
     elif plant.kind == "invalid":
         child["validity"] = "INVALID"
     elif plant.kind == "orphaned":
-        child["gone"] = child["mode"] == FULL
+        child["gone"] = True
     elif plant.kind in {"stuck", "slower"}:
         child["slowness"] *= plant.factor
     elif plant.kind in {"step", "anomaly"}:

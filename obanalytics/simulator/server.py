@@ -135,7 +135,7 @@ class SimulatorServer:
     def start(self) -> None:
         """Serve in a thread of its own."""
         self._thread = threading.Thread(
-            target=self._http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+            target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
         )
         self._thread.start()
 
