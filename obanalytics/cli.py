@@ -49,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal may know fewer characters than a name has
+            stream.reconfigure(errors="backslashreplace")
     options = parser().parse_args(arguments)
     try:
         with warnings.catch_warnings():
@@ -169,7 +172,9 @@ def _add_simulate(commands: Any) -> None:  # noqa: ANN401 - argparse's own
     made.add_argument("--now", metavar="INSTANT", help="the end of the history (default: now)")
     made.add_argument("--seed", type=int, default=7, help="another seed, another history")
     made.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="per answer")
-    made.add_argument("--algorithm", default="MD5", choices=("MD5", "SHA-256"))
+    made.add_argument(
+        "--algorithm", default="MD5", choices=("MD5", "SHA-256"), help="of the digest sign-in"
+    )
     made.add_argument("--no-qop", action="store_true", help="the older form of digest sign-in")
     made.add_argument(
         "--nonce-policy", default="reuse", metavar="POLICY", help="such as strict or one_time"
@@ -367,6 +372,8 @@ def _is_found(found: Review, severity: str) -> bool:
 
 def _instances(options: argparse.Namespace) -> int:
     """List instances."""
+    from obanalytics.wording import cells  # noqa: PLC0415
+
     with _client(options) as client:
         rows = client.instances()
     if options.json:
@@ -375,10 +382,12 @@ def _instances(options: argparse.Namespace) -> int:
     names = ("instanceId", "instanceName", "status", "version", "cloudProvider", "region")
     table = [["instance", "name", "status", "version", "provider", "region"]]
     table += [[_cell(row.get(name)) for name in names] for row in rows]
-    wide = [max(map(len, column)) for column in zip(*table, strict=True)]
+    wide = [max(map(cells, column)) for column in zip(*table, strict=True)]
     for line in table:
-        cells = (text.ljust(width) for text, width in zip(line, wide, strict=True))
-        print("  ".join(cells).rstrip())
+        padded = (
+            text + " " * (width - cells(text)) for text, width in zip(line, wide, strict=True)
+        )
+        print("  ".join(padded).rstrip())
     print(f"{len(rows)} instances" if len(rows) != 1 else "1 instance", file=sys.stderr)
     return FINE
 
@@ -532,18 +541,29 @@ def _now(text: str | None) -> dt.datetime:
 
 def _print_json(value: Any) -> None:  # noqa: ANN401 - any JSON
     """Print a result for machines."""
-    print(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False))
+    is_ascii = (sys.stdout.encoding or "ascii").replace("-", "").lower() != "utf8"
+    print(json.dumps(value, indent=1, ensure_ascii=is_ascii, allow_nan=False))
 
 
 def _show_warning(message: Warning | str, *_: object) -> None:
     """Print a warning as one line."""
-    print(f"obanalytics: warning: {message}", file=sys.stderr)
+    print(f"obanalytics: warning: {_one_line(str(message))}", file=sys.stderr)
 
 
 def _fail(message: str, code: int) -> int:
     """Print an error as one line and return the exit code."""
-    print(f"obanalytics: {' '.join(message.split())}", file=sys.stderr)
+    print(f"obanalytics: {_one_line(message)}", file=sys.stderr)
     return code
+
+
+def _one_line(message: str) -> str:
+    """Return a message as one line, without what would act in a terminal."""
+    line = " ".join(message.split())
+    if line.isprintable():
+        return line
+    from obanalytics.wording import plain  # noqa: PLC0415 - pandas, for the few that need it
+
+    return plain(line)
 
 
 def _code_of(error: ObanalyticsError) -> int:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-import numpy as np
 import pandas as pd
 from pandas.api.types import union_categoricals
 
@@ -24,8 +22,6 @@ KEY = ("instance_id", "backup_set_id", "storage_class")
 STAND_IN = "sys"
 
 Level: TypeAlias = Literal["clusters", "tenants", "restorable", "inventory"]
-Instant: TypeAlias = str | dt.date | dt.datetime | np.datetime64 | pd.Timestamp
-Duration: TypeAlias = str | dt.timedelta | np.timedelta64 | pd.Timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,73 +396,54 @@ def apply_window(
     return frame[keep].assign(in_window=inside).reset_index(drop=True)
 
 
-def as_instant(value: Instant, name: str) -> pd.Timestamp:
-    """Return a UTC instant of microsecond resolution.
-
-    Naive datetimes are read as UTC; a date without a time is midnight UTC.
-
-    Parameters
-    ----------
-    value : str, date, datetime, numpy.datetime64 or pandas.Timestamp
-        The instant.
-    name : str
-        The argument's name, for the error message.
-
-    Returns
-    -------
-    pandas.Timestamp
-        The instant, in UTC, floored to the microsecond.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When the value is no instant. Numbers are refused: their unit would be a guess.
-    """
-    if not isinstance(value, str | dt.date | np.datetime64):
-        raise TypeError(
-            f"{name} must be a date, a datetime or an ISO 8601 string, not {type(value).__name__}: "
-            f"{value!r}"
-        )
-    try:
-        stamp = pd.Timestamp(value)
-        stamp = stamp.tz_localize("UTC") if stamp.tzinfo is None else stamp.tz_convert("UTC")
-        stamp = stamp.as_unit("us", round_ok=True)
-    except (ValueError, TypeError, OverflowError, AttributeError) as error:
-        raise ValueError(f"{name} is no instant: {value!r} (expected e.g. 2026-05-01)") from error
-    if pd.isna(stamp):
-        raise ValueError(f"{name} is no instant: {value!r} (expected e.g. 2026-05-01)")
-    return stamp
-
-
-def as_duration(value: Duration, name: str) -> pd.Timedelta:
-    """Return a duration that is not negative.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Say where the facts come from and what is not among them.
 
     Parameters
     ----------
-    value : str, timedelta, numpy.timedelta64 or pandas.Timedelta
-        Anything `pandas.Timedelta` takes, except bare numbers: their unit would be a guess.
-    name : str
-        The argument's name, for the error message.
-
-    Returns
-    -------
-    pandas.Timedelta
-        The duration, in microseconds.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When the value is no duration, or is negative.
+    instances : tuple of str
+        The instances that were asked and answered.
+    endpoint : str or None
+        The service's address, when a service was asked.
+    path : str or None
+        The file or folder, when one was read.
+    window_rule : str
+        How the window was applied.
+    failed : dict of str to str
+        The instances that failed, each with the reason.
+    notes : tuple of str
+        What else a reader should know, such as a table that was refused.
     """
-    if not isinstance(value, str | dt.timedelta | np.timedelta64):
-        raise TypeError(
-            f"{name} must be a duration such as '26h', not {type(value).__name__}: {value!r}"
+
+    instances: tuple[str, ...] = ()
+    endpoint: str | None = None
+    path: str | None = None
+    window_rule: str = ""
+    failed: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: Source) -> Source:
+        """Return what both say; an instance that answered either time has not failed."""
+        instances = tuple(dict.fromkeys((*self.instances, *other.instances)))
+        failed = {k: v for k, v in (self.failed | other.failed).items() if k not in instances}
+        return Source(
+            instances,
+            _both(self.endpoint, other.endpoint) or None,
+            _both(self.path, other.path) or None,
+            _both(self.window_rule, other.window_rule),
+            failed,
+            tuple(dict.fromkeys((*self.notes, *other.notes))),
         )
-    try:
-        duration = pd.Timedelta(value)
-        duration = duration if pd.isna(duration) else duration.as_unit("us", round_ok=True)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(f"{name} is no duration: {value!r} (expected e.g. '26h')") from error
-    if pd.isna(duration) or duration < pd.Timedelta(0):
-        raise ValueError(f"{name} must be a duration of zero or more, not {value!r}")
-    return duration
+
+
+def _both(one: str | None, other: str | None) -> str:
+    """Return two texts as one, without saying anything twice."""
+    return "; ".join(dict.fromkeys(filter(None, (one, other))))
+
+
+class Window(NamedTuple):
+    """A half-open window; a bound that was not asked for is None."""
+
+    start: pd.Timestamp | None
+    end: pd.Timestamp | None

@@ -13,24 +13,26 @@ from matplotlib.patches import Patch
 from obanalytics.canvas import (
     INK,
     SOFT,
-    below,
     date_axis,
     dates,
     day,
+    drawable,
+    dress,
     duration_axis,
     finish_rows,
-    glyphs,
     new_axes,
     nothing,
+    room_for,
     style,
-    title,
 )
 from obanalytics.wording import (
     coverage_sentence,
     duration_sentence,
     format_share,
     format_span,
+    gap_sentence,
     growth_sentence,
+    most_gaps_first,
     plain,
     plural,
     tenant_labels,
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     Axes: TypeAlias = Any  # matplotlib ships no types
 
 MAX_ROWS = 30
-"""More tenants than this are not drawn: the worst are, and the title says so."""
+"""More tenants than this are not drawn: the worst are, and the note says so."""
 # Okabe-Ito, which readers who are colour-blind can tell apart.
 CAUSE_COLORS = {
     "silent": "#D55E00",
@@ -55,7 +57,7 @@ CAUSE_COLORS = {
     "missing_from_cluster_set": "#0072B2",
     "state_unknown": "#8C8C8C",
 }
-_INSIDE, _BAD = "#C9E4DA", "#B34700"
+_INSIDE, _TRACK, _BAD = "#C9E4DA", "#F0F2F4", "#B34700"
 _MODES = (
     (True, "full", "#0072B2", "o"),
     (False, "incremental", "#D98200", "^"),
@@ -64,52 +66,73 @@ _MODES = (
 
 
 def plot_coverage(
-    coverage: pd.DataFrame,
     gaps: pd.DataFrame,
-    points: pd.DataFrame | None = None,
-    *,
-    window: tuple[pd.Timestamp | None, pd.Timestamp | None] = (None, None),
     ax: Axes | None = None,
+    *,
+    compliance: pd.DataFrame | None = None,
+    points: pd.DataFrame | None = None,
+    window: tuple[pd.Timestamp | None, pd.Timestamp | None] = (None, None),
 ) -> Axes:
     """Draw a timeline per tenant: inside the RPO, gaps by cause, restore points as ticks.
 
     Parameters
     ----------
-    coverage : DataFrame
-        What `rpo_compliance` returned; a fleet row is left out.
     gaps : DataFrame
-        What `coverage_gaps` returned.
+        What `coverage_gaps` returned; enough by itself, then the rows are the tenants with gaps.
+    ax : Axes or None
+        Where to draw; None makes a figure. An ax of a figure without a layout engine is made
+        smaller where its labels would not fit into the figure.
+    compliance : DataFrame or None
+        What `rpo_compliance` returned: then all tenants are shown, with their share of the time and
+        their exposure; a fleet row is left out.
     points : DataFrame or None
         What `restore_points` returned; None draws no ticks.
     window : (start, end)
         What the chart spans; None takes what the frames span [UTC].
-    ax : Axes or None
-        Where to draw; None makes a figure.
 
     Returns
     -------
     Axes
         The ax, the worst tenant on top. Titles say what was found.
+
+    Raises
+    ------
+    ValueError
+        When a frame is not what its function returned.
     """
-    tenants = coverage[coverage["instance_id"].notna()]
-    shown = worst_first(tenants).head(MAX_ROWS)
+    _expect(gaps, "gaps", "coverage_gaps", _GAPS)
+    if points is not None:
+        _expect(points, "points", "restore_points", _POINTS)
+    if compliance is None:
+        tenants, found = most_gaps_first(gaps), gap_sentence(gaps)
+        note = "Open gaps first, then most time in gaps. "
+    else:
+        _expect(compliance, "compliance", "rpo_compliance", _SHARES)
+        tenants = worst_first(compliance[compliance["instance_id"].notna()])
+        found, note = coverage_sentence(compliance, gaps), "Worst first. "
     with style():
-        if shown.empty:
-            return nothing(ax, "No tenant has a backup set in this window")
-        names = _drawable(shown)
+        if tenants.empty:
+            return nothing(ax, found)
+        room = room_for(ax, MAX_ROWS)
+        shown = tenants.head(room.rows)
+        names = _labels(shown, room.cells)
         rows = {key: y for y, key in enumerate(_keys(shown))}
-        mine = gaps[[key in rows for key in _keys(gaps)]]
-        lines = (mine["cause"].nunique() + 6) // 4
+        mine = _of(gaps, rows)
+        fit = ax is not None
         if ax is None:
-            ax = new_axes(len(shown), names, right=1.65, bottom=0.62 + 0.2 * lines, top=0.98)
-        used = _draw_gaps(ax, mine, rows, _draw_base(ax, rows, mine, points, window))
-        ticks = _draw_points(ax, points, rows)
-        _write_shares(ax, shown)
+            lines = (mine["cause"].nunique() + 6) // 4
+            right, top = (0.25, 0.8) if compliance is None else (1.65, 0.98)
+            ax = new_axes(len(shown), names, right=right, bottom=0.62 + 0.2 * lines, top=top)
+        bare = compliance is None and points is None  # then only the gaps are known
+        used = _draw_gaps(ax, mine, rows, _draw_base(ax, rows, mine, points, window, bare=bare))
+        handles = _coverage_legend(used, ticks=_draw_points(ax, points, rows), bare=bare)
+        lift = 14 if compliance is not None and room.aside else 0
+        if lift:
+            _write_shares(ax, shown)
         finish_rows(ax, names)
         date_axis(ax)
-        ax.legend(handles=_coverage_legend(used, ticks=ticks), **below(ax, columns=4))
-        note = "Worst first. Point model: log backups not considered." + _cap(shown, tenants)
-        title(ax, coverage_sentence(coverage, gaps), note, lift=14)
+        note += "Point model: log backups not considered." + _cap(shown, tenants)
+        dress(ax, found, note, handles=handles, columns=4, lift=lift, fit=fit)
     return ax
 
 
@@ -128,12 +151,14 @@ def plot_growth(growth: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Axes
         The ax, the fastest growing tenant on top [% in 30 days].
     """
+    _expect(growth, "growth", "size_growth", _RATES)
     rated = growth[growth["percent_per_30d"].notna()]
     with style():
         if rated.empty:
             return nothing(ax, "Too little history for a growth rate: 8 sets over 6 days needed")
-        order = _worst(rated, "percent_per_30d")
-        names = _drawable(order)
+        room = room_for(ax, MAX_ROWS)
+        order = _worst(rated, "percent_per_30d", room.rows)
+        names, fit = _labels(order, room.cells), ax is not None
         ax = ax if ax is not None else new_axes(len(order), names)
         for y, row, color, marker in _mode_rows(rated, order):
             bounds = [row.percent_per_30d_low, row.percent_per_30d_high]
@@ -143,11 +168,11 @@ def plot_growth(growth: pd.DataFrame, ax: Axes | None = None) -> Axes:
         finish_rows(ax, names)
         ax.set_xlim(*_reach(rated))
         ax.set_xlabel("change of set size [% in 30 days], line: 95 % interval", color=SOFT)
-        ax.legend(handles=_mode_legend(rated), **below(ax, columns=3))
         short = int(growth["percent_per_30d"].isna().sum())
         note = "Fastest first." + _cap(order, _tenants(rated))
         note += f" Without {plural(short, 'series')} of too little history." if short else ""
-        title(ax, growth_sentence(growth), note)
+        handles = _mode_legend(rated)
+        dress(ax, growth_sentence(growth), note, handles=handles, columns=3, fit=fit)
     return ax
 
 
@@ -166,12 +191,14 @@ def plot_durations(durations: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Axes
         The ax, the longest p95 on top; logarithmic where durations differ much.
     """
+    _expect(durations, "durations", "duration_trends", _TIMES)
     timed = durations[durations["p50"].notna()]
     with style():
         if timed.empty:
             return nothing(ax, "No finished backup set has a duration")
-        order = _worst(timed, "p95")
-        names = _drawable(order)
+        room = room_for(ax, MAX_ROWS)
+        order = _worst(timed, "p95", room.rows)
+        names, fit = _labels(order, room.cells), ax is not None
         ax = ax if ax is not None else new_axes(len(order), names)
         for y, row, color, marker in _mode_rows(timed, order):
             p50, p95, top, last = (_seconds(row, name) for name in ("p50", "p95", "max", "last"))
@@ -185,25 +212,55 @@ def plot_durations(durations: pd.DataFrame, ax: Axes | None = None) -> Axes:
         marks = (Line2D([], [], color=INK, marker="|", ls="", ms=8, mew=1.3, label="last run"),)
         handles = [*_mode_legend(timed), *marks]
         ax.set_xlabel("duration; bar: median to p95, line: to the longest run", color=SOFT)
-        ax.legend(handles=handles, **below(ax, columns=4))
         note = "Longest p95 first. Finished runs only." + _cap(order, _tenants(timed))
-        title(ax, duration_sentence(durations), note)
+        dress(ax, duration_sentence(durations), note, handles=handles, columns=4, fit=fit)
     return ax
 
 
-def _drawable(frame: pd.DataFrame) -> list[str]:
+_WHO = ("instance_id", "tenant_id", "tenant_name")
+_GAPS = (*_WHO, "gap_start", "gap_end", "gap", "position", "cause", "certainty")
+_SHARES = (*_WHO, "time_in_rpo", "exposure_now", "rpo_ratio")
+_POINTS = (*_WHO[:2], "full", "start_time", "checkpoint", "restorable")
+_RATES = (
+    *_WHO,
+    "full",
+    "percent_per_30d",
+    "percent_per_30d_low",
+    "percent_per_30d_high",
+    "verdict",
+)
+_TIMES = (*_WHO, "full", "p50", "p95", "max", "last", "running", "percent_per_30d_low")
+
+
+def _expect(frame: object, name: str, function: str, columns: tuple[str, ...]) -> None:
+    """Refuse what is not the frame that a function returned."""
+    if not isinstance(frame, pd.DataFrame):
+        raise ValueError(  # noqa: TRY004 - one error for all that is no such frame
+            f"{name} must be the frame that {function} returned, not {type(frame).__name__}"
+        )
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise ValueError(
+            f"{name} must be the frame that {function} returned; it has no {', '.join(missing)}"
+        )
+
+
+def _labels(frame: pd.DataFrame, limit: int) -> list[str]:
     """Return labels that our fonts can draw: the id where a name has characters they lack."""
-    known = glyphs()
-    drawn = [all(ord(char) in known for char in plain(name)) for name in frame["tenant_name"]]
-    ids = frame["tenant_id"].astype("object")
-    names = frame["tenant_name"].astype("object").where(drawn, ids)
-    labels = tenant_labels(frame.assign(tenant_name=names))
-    return ["".join(c if ord(c) in known else "□" for c in label) for label in labels]
+    names = frame["tenant_name"].astype("object")
+    drawn = [drawable(plain(name)) == plain(name) for name in names]
+    names = names.where(drawn, frame["tenant_id"].astype("object"))
+    return [drawable(label) for label in tenant_labels(frame.assign(tenant_name=names), limit)]
 
 
 def _keys(frame: pd.DataFrame) -> list[tuple[object, object]]:
     """Return whose each row is."""
     return list(zip(frame["instance_id"], frame["tenant_id"], strict=True))
+
+
+def _of(frame: pd.DataFrame, rows: dict[tuple[object, object], int]) -> pd.DataFrame:
+    """Return what is of the tenants that have a row."""
+    return frame[np.array([key in rows for key in _keys(frame)], dtype=bool)]
 
 
 def _draw_base(
@@ -212,22 +269,27 @@ def _draw_base(
     gaps: pd.DataFrame,
     points: pd.DataFrame | None,
     window: tuple[pd.Timestamp | None, pd.Timestamp | None],
+    *,
+    bare: bool,
 ) -> tuple[float, float]:
     """Draw every tenant's bar from where it is known, and return what the chart spans [days]."""
-    stretches = [gaps[["instance_id", "tenant_id", "gap_start", "gap_end"]].set_axis(_FROM, axis=1)]
+    stretches = [gaps[["instance_id", "tenant_id", "gap_start", "gap_end"]]]
     if points is not None:
         times = ["instance_id", "tenant_id", "start_time", "checkpoint"]
-        stretches.append(points.loc[points["restorable"], times].set_axis(_FROM, axis=1))
-    known = pd.concat([each.astype(dict.fromkeys(_FROM[:2], "object")) for each in stretches])
+        stretches.append(points.loc[points["restorable"], times])
+    known = pd.concat(
+        each.set_axis(_FROM, axis=1).astype(dict.fromkeys(_FROM[:2], "object"))
+        for each in stretches
+    )
     if known.empty and None in window:
         window = (pd.Timestamp("1970-01-01", tz="UTC"), pd.Timestamp("1970-01-02", tz="UTC"))
     first = known["from"].min() if window[0] is None else window[0]
     last = known["to"].max() if window[1] is None else window[1]
     begins = known.groupby(["instance_id", "tenant_id"])["from"].min()
     spans = (day(first), max(day(last), day(first) + 1 / 24))
-    for key, y in rows.items():
-        begin = spans[0] if window[0] is not None else day(begins.get(key, first))
-        ax.barh(y, spans[1] - begin, left=begin, height=0.62, color=_INSIDE, zorder=1)
+    whole, color = bare or window[0] is not None, _TRACK if bare else _INSIDE
+    left = np.array([spans[0] if whole else day(begins.get(key, first)) for key in rows])
+    ax.barh([*rows.values()], spans[1] - left, left=left, height=0.62, color=color, zorder=1)
     ax.set_xlim(spans)
     return spans
 
@@ -254,7 +316,7 @@ def _draw_gaps(
         hatch = "////" if kind == _UNKNOWN else None
         ax.add_collection(
             PolyCollection(
-                outlines, facecolor=_color(kind), edgecolor="none", hatch=hatch, zorder=2
+                outlines, facecolor=_color(kind), edgecolor="none", hatch=hatch, zorder=3
             )
         )
     return sorted(boxes, key=[*CAUSE_COLORS, _UNKNOWN].index)
@@ -275,7 +337,10 @@ def _draw_points(
     if points is None:
         return False
     good = points[points["restorable"] & points["checkpoint"].notna()]
-    good = good[[key in rows for key in _keys(good)]]
+    good = _of(good, rows)
+    days = dates.date2num(good["checkpoint"].dt.tz_convert(None).to_numpy())
+    first, last = ax.get_xlim()
+    good = good[(days >= first) & (days <= last)]
     crowded = len(good) > 130 * len(rows)  # closer than three pixels they are a grey band
     full = good["full"].fillna(value=False).astype(bool)
     for chosen, reach in ((good[full], 0.31), (good[~full], 0.12)):
@@ -285,25 +350,25 @@ def _draw_points(
         y = np.array([rows[key] for key in _keys(chosen)])
         lines = [((a, b - reach), (a, b + reach)) for a, b in zip(x, y, strict=True)]
         ax.add_collection(
-            LineCollection(lines, colors="#3F6F60", linewidths=0.7, alpha=0.75, zorder=3)
+            LineCollection(lines, colors="#3F6F60", linewidths=0.7, alpha=0.75, zorder=2)
         )
-    return bool(full.any())
+    return bool(full.any()) or not (crowded or good.empty)
 
 
 def _write_shares(ax: Axes, shown: pd.DataFrame) -> None:
     """Write each tenant's share and exposure beside its bar."""
-    inch = 1 / (ax.get_position().width * ax.figure.get_figwidth())
-    left, right = {"x": 1 + 0.62 * inch, "ha": "right"}, {"x": 1 + 0.74 * inch, "ha": "left"}
-    look = {"transform": ax.get_yaxis_transform(), "fontsize": 8.5, "va": "center"}
+    look = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
+    left, right = {"xytext": (45, 0), "ha": "right"}, {"xytext": (53, 0), "ha": "left"}
+    look |= {"fontsize": 8.5, "va": "center"}
     for y, row in enumerate(shown.itertuples()):
         outside = bool(row.rpo_ratio > 1)
         now = "unbounded" if np.isinf(row.rpo_ratio) else format_span(row.exposure_now)
         bold = {"color": _BAD, "fontweight": "bold"} if outside else {}
-        ax.text(y=y, s=format_share(row.time_in_rpo), **left, **look)
-        ax.text(y=y, s=now, **right, **look, **bold)
+        ax.annotate(format_share(row.time_in_rpo), (1, y), **left, **look)
+        ax.annotate(now, (1, y), **right, **look, **bold)
     look |= {"color": SOFT, "fontsize": 8, "va": "bottom"}
-    ax.text(y=-0.62, s="in RPO", **left, **look)
-    ax.text(y=-0.62, s="exposed now", **right, **look)
+    ax.annotate("in RPO", (1, -0.62), **left, **look)
+    ax.annotate("exposed now", (1, -0.62), **right, **look)
 
 
 def _seconds(row: Any, name: str) -> float:  # noqa: ANN401 - a named tuple of pandas
@@ -316,9 +381,9 @@ def _tenants(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.drop_duplicates(["instance_id", "tenant_id"])
 
 
-def _worst(frame: pd.DataFrame, column: str) -> pd.DataFrame:
+def _worst(frame: pd.DataFrame, column: str, most: int) -> pd.DataFrame:
     """Return one row per tenant, that with the highest value first, and no more than are drawn."""
-    return _tenants(frame.sort_values(column, ascending=False, kind="stable")).head(MAX_ROWS)
+    return _tenants(frame.sort_values(column, ascending=False, kind="stable")).head(most)
 
 
 def _mode_rows(frame: pd.DataFrame, order: pd.DataFrame) -> Iterator[tuple[float, Any, str, str]]:
@@ -344,9 +409,9 @@ def _mode_legend(frame: pd.DataFrame) -> list[Line2D]:
     ]
 
 
-def _coverage_legend(causes: list[str], *, ticks: bool) -> list[Any]:
+def _coverage_legend(causes: list[str], *, ticks: bool, bare: bool) -> list[Any]:
     """Return the marks of what a timeline shows."""
-    marks: list[Any] = [Patch(facecolor=_INSIDE, label="inside RPO")]
+    marks: list[Any] = [] if bare else [Patch(facecolor=_INSIDE, label="inside RPO")]
     marks += [
         Patch(
             facecolor=_color(cause),
@@ -371,4 +436,4 @@ def _reach(rated: pd.DataFrame) -> tuple[float, float]:
 
 def _cap(shown: pd.DataFrame, whole: pd.DataFrame) -> str:
     """Say how many tenants are not drawn."""
-    return f" Worst {len(shown)} of {len(whole)} tenants." if len(shown) < len(whole) else ""
+    return f" Shown: {len(shown)} of {len(whole)} tenants." if len(shown) < len(whole) else ""

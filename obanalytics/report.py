@@ -6,7 +6,6 @@ import base64
 import html
 import os
 import re
-import textwrap
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -17,6 +16,9 @@ from obanalytics.wording import (
     cells,
     coverage_sentence,
     duration_sentence,
+    format_instant,
+    format_interval,
+    format_number,
     format_share,
     format_span,
     growth_sentence,
@@ -26,6 +28,7 @@ from obanalytics.wording import (
     tenant_labels,
     words,
     worst_first,
+    wrapped,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +41,6 @@ FOLD = 50
 MOST = 1000
 """Rows of a table that a page holds; the data has them all."""
 _TEXT_ROWS = 15
-_UNIT = re.compile(r"(?<=\d) (?=(?:[dhs%]|min|UTC)\b|%)")
 
 
 class ReviewData(Protocol):
@@ -179,14 +181,14 @@ def render_text(review: ReviewData) -> str:
     str
         Lines of at most 100 cells, the worst rows of every table first.
     """
-    lines = [_heading(review), *_wrapped(_lead(review)), ""]
+    lines = [_heading(review), *wrapped(_lead(review), WIDTH), ""]
     cards = _cards(review)
     head = max(cells(card["label"]) for card in cards) + 2
     lines += [f"{c['label']:<{head}}{c['value']}  ({c['note']})" for c in cards]
     for note in _notes(review):
-        lines += _wrapped(note, f"{'Note':<{head}}")
+        lines += wrapped(note, WIDTH, first=f"{'Note':<{head}}", rest=" " * head)
     for section in sections(review):
-        lines += ["", section.title.upper(), *_wrapped(section.sentence + ".")]
+        lines += ["", section.title.upper(), *wrapped(section.sentence + ".", WIDTH)]
         lines += _text_table(section)
     return "\n".join(_cut(line) for line in lines) + "\n"
 
@@ -261,10 +263,10 @@ def sections(review: ReviewData) -> list[Section]:
         Section(
             *("coverage", "Coverage", coverage_sentence(coverage, gaps)),
             "How long each tenant was inside its RPO, and what would be lost now. Worst first.",
-            *(_COVERAGE, coverage[is_tenant], coverage[~is_tenant & (len(coverage) > 1)]),
+            *(_COVERAGE, coverage[is_tenant], coverage[~is_tenant & (is_tenant.sum() > 1)]),
         ),
         Section(
-            *("gaps", "Gaps", _gap_sentence(gaps)),
+            *("gaps", "Gaps", _cause_sentence(gaps)),
             "Every time in which more than the RPO would have been lost. Longest first.",
             *(_GAPS, gaps.sort_values(["unbounded", "gap"], ascending=False), gaps.head(0)),
         ),
@@ -281,7 +283,7 @@ def sections(review: ReviewData) -> list[Section]:
     ]
 
 
-def _gap_sentence(gaps: pd.DataFrame) -> str:
+def _cause_sentence(gaps: pd.DataFrame) -> str:
     """Say in one sentence why there were gaps."""
     if gaps.empty:
         return "No tenant was outside its RPO in this window"
@@ -289,36 +291,6 @@ def _gap_sentence(gaps: pd.DataFrame) -> str:
     shown = ", ".join(f"{count:,} {words(cause)}" for cause, count in counts.items() if count)
     open_now = int(gaps["position"].isin(["tail", "whole"]).sum())
     return f"{plural(len(gaps), 'gap')} by cause: {shown}; {open_now} still open at the end"
-
-
-def format_instant(moment: object) -> str:
-    """Return an instant to the minute.
-
-    Parameters
-    ----------
-    moment : Timestamp or NaT
-        The instant [UTC].
-
-    Returns
-    -------
-    str
-        Such as ``2026-06-01 08:31``; ``n/a`` for NA. The head or the sentence says UTC.
-    """
-    return "n/a" if pd.isna(moment) else f"{pd.Timestamp(moment):%Y-%m-%d %H:%M}"
-
-
-def _number(value: object, digits: int = 0, *, sign: bool = False) -> str:
-    """Return a number with its thousands apart."""
-    if pd.isna(value):
-        return "n/a"
-    return f"{value:{'+' if sign else ''},.{digits}f}"
-
-
-def _interval(low: object, high: object, digits: int) -> str:
-    """Return the bounds of an interval."""
-    if pd.isna(low):
-        return "n/a"
-    return f"{_number(low, digits, sign=True)} to {_number(high, digits, sign=True)}"
 
 
 def _bounded(span: object, *, unbounded: bool) -> str:
@@ -345,7 +317,7 @@ _COVERAGE = (
     ),
     _Column("Time in RPO", lambda r: format_share(r.time_in_rpo), short="In RPO"),
     _Column("At worst", lambda r: format_share(r.time_in_rpo_worst)),
-    _Column("Gaps", lambda r: _number(r.gaps), short="Gaps"),
+    _Column("Gaps", lambda r: format_number(r.gaps), short="Gaps"),
     _Column("Gap total", lambda r: format_span(r.gap_total), short="Total"),
     _Column("Not known", lambda r: format_span(r.unknown)),
     _Column(
@@ -354,7 +326,7 @@ _COVERAGE = (
         short="Worst",
     ),
     _Column("Worst at [UTC]", lambda r: format_instant(r.worst_at), number=False),
-    _Column("Restore points", lambda r: _number(r.restore_points)),
+    _Column("Restore points", lambda r: format_number(r.restore_points)),
     _Column(
         "Newest restore point [UTC]",
         lambda r: format_instant(r.last_checkpoint),
@@ -372,8 +344,8 @@ _GAPS = (
     _Column("Gap", lambda r: format_span(r.gap), short="Gap"),
     _Column("Position", lambda r: words(r.position), number=False),
     _Column("Worst exposure", lambda r: _bounded(r.worst_exposure, unbounded=r.unbounded)),
-    _Column("Attempts", lambda r: _number(r.attempts), short="Runs"),
-    _Column("Failed", lambda r: _number(r.failed)),
+    _Column("Attempts", lambda r: format_number(r.attempts), short="Runs"),
+    _Column("Failed", lambda r: format_number(r.failed)),
     _Column("Last good set", lambda r: _set_id(r.last_backup_set_id), number=False),
     _Column("Closed by", lambda r: _set_id(r.next_backup_set_id), number=False),
     _Column("Certainty", lambda r: words(r.certainty), number=False),
@@ -382,29 +354,33 @@ _GROWTH = (
     *_WHO,
     _Column("Mode", lambda r: mode_name(r.full), number=False, short="Mode"),
     _Column("Verdict", lambda r: words(r.verdict), number=False, short="Verdict"),
-    _Column("Sets", lambda r: _number(r.sets), short="Sets"),
+    _Column("Sets", lambda r: format_number(r.sets), short="Sets"),
     _Column("Span", lambda r: format_span(r.span)),
-    _Column("First [GiB]", lambda r: _number(r.first_size_gib, 2)),
-    _Column("Last [GiB]", lambda r: _number(r.last_size_gib, 2), short="Last GiB"),
-    _Column("GiB/day", lambda r: _number(r.gib_per_day, 3, sign=True), short="GiB/day"),
-    _Column("95 % interval", lambda r: _interval(r.gib_per_day_low, r.gib_per_day_high, 3)),
-    _Column("% in 30 d", lambda r: _number(r.percent_per_30d, 1, sign=True), short="%/30 d"),
-    _Column("95 % interval", lambda r: _interval(r.percent_per_30d_low, r.percent_per_30d_high, 1)),
+    _Column("First [GiB]", lambda r: format_number(r.first_size_gib, 2)),
+    _Column("Last [GiB]", lambda r: format_number(r.last_size_gib, 2), short="Last GiB"),
+    _Column("GiB/day", lambda r: format_number(r.gib_per_day, 3, sign=True), short="GiB/day"),
+    _Column("95 % interval", lambda r: format_interval(r.gib_per_day_low, r.gib_per_day_high, 3)),
+    _Column("% in 30 d", lambda r: format_number(r.percent_per_30d, 1, sign=True), short="%/30 d"),
+    _Column(
+        "95 % interval", lambda r: format_interval(r.percent_per_30d_low, r.percent_per_30d_high, 1)
+    ),
 )
 _DURATIONS = (
     *_WHO,
     _Column("Mode", lambda r: mode_name(r.full), number=False, short="Mode"),
-    _Column("Sets", lambda r: _number(r.sets), short="Sets"),
+    _Column("Sets", lambda r: format_number(r.sets), short="Sets"),
     _Column("Median", lambda r: format_span(r.p50), short="Median"),
     _Column("p95", lambda r: format_span(r.p95), short="p95"),
     _Column("Longest", lambda r: format_span(r.max)),
     _Column("Last", lambda r: format_span(r.last), short="Last"),
-    _Column("% in 30 d", lambda r: _number(r.percent_per_30d, 1, sign=True), short="%/30 d"),
-    _Column("95 % interval", lambda r: _interval(r.percent_per_30d_low, r.percent_per_30d_high, 1)),
-    _Column("GiB/h", lambda r: _number(r.throughput_gib_per_h, 1), short="GiB/h"),
-    _Column("Running", lambda r: _number(r.running), short="Running"),
+    _Column("% in 30 d", lambda r: format_number(r.percent_per_30d, 1, sign=True), short="%/30 d"),
+    _Column(
+        "95 % interval", lambda r: format_interval(r.percent_per_30d_low, r.percent_per_30d_high, 1)
+    ),
+    _Column("GiB/h", lambda r: format_number(r.throughput_gib_per_h, 1), short="GiB/h"),
+    _Column("Running", lambda r: format_number(r.running), short="Running"),
     _Column("Oldest running", lambda r: format_span(r.oldest_running)),
-    _Column("Untimed", lambda r: _number(r.untimed)),
+    _Column("Untimed", lambda r: format_number(r.untimed)),
 )
 
 
@@ -452,7 +428,10 @@ def _pictures(review: ReviewData) -> dict[str, bytes]:
     draw: dict[str, Callable[[], Any]] = {}
     if tables["coverage"]["instance_id"].notna().any():
         draw["coverage"] = lambda: plot_coverage(
-            tables["coverage"], tables["gaps"], review.points, window=review.window
+            tables["gaps"],
+            compliance=tables["coverage"],
+            points=review.points,
+            window=review.window,
         )
     if tables["growth"]["percent_per_30d"].notna().any():
         draw["growth"] = lambda: plot_growth(tables["growth"])
@@ -481,15 +460,6 @@ def _text_table(section: Section) -> list[str]:
         lines.append("  ".join(padded).rstrip())
     more = len(section.frame) - len(frame)
     return [*lines, *([f"… and {more:,} more"] if more else [])]
-
-
-def _wrapped(text: str, head: str = "") -> list[str]:
-    """Return a sentence as lines that fit the terminal; a number stays with its unit."""
-    glued = _UNIT.sub("\u00a0", text)
-    lines = textwrap.wrap(
-        glued, WIDTH, initial_indent=head, subsequent_indent=" " * len(head), break_on_hyphens=False
-    )
-    return [line.replace("\u00a0", " ") for line in lines]
 
 
 def _cut(line: str) -> str:
@@ -558,17 +528,17 @@ def _cards(review: ReviewData) -> list[dict[str, str]]:
         ),
         (
             "Gaps",
-            _number(s["gaps"]),
+            format_number(s["gaps"]),
             f"longest {format_span(s['longest_gap'])}",
             "bad" if s["gaps"] else "good" if s["tenants"] else "",
         ),
         ("Worst tenant", who, "no gap" if worst is None else plain(worst["instance_id"], 40), ""),
-        ("Newest restore point", newest, f"{_number(s['restore_points'])} in the window", ""),
-        ("Tenant backup sets", _number(s["sets"]), f"{s['running']} unfinished now", ""),
+        ("Newest restore point", newest, f"{format_number(s['restore_points'])} in the window", ""),
+        ("Tenant backup sets", format_number(s["sets"]), f"{s['running']} unfinished now", ""),
     ]
     if failed:
         names = ", ".join(plain(each, 40) for each in failed[:5])
-        cards.append(("Instances not read", _number(len(failed)), names, "bad"))
+        cards.append(("Instances not read", format_number(len(failed)), names, "bad"))
     return [dict(zip(("label", "value", "note", "look"), card, strict=True)) for card in cards]
 
 

@@ -209,22 +209,17 @@ class _Decoders(NamedTuple):
     bare: msgspec.json.Decoder[Any]
 
 
-_shared = _Vocabulary(
-    words=frozenset(
-        {
-            *(("data_backup_mode", word) for word in ("FULL_BACKUP", "INCREMENTAL_BACKUP")),
-            *(("status", word) for word in ("DONE", "DOING", "FAILED", "CANCELED")),
-            *(("backup_object_type", word) for word in ("CLUSTER", "TENANT")),
-            *(("storage_class", word) for word in ("standard", "archive")),
-            ("backup_mode", "PHYSICAL_BACKUP"),
-            ("trigger_mode", "BACKUP_NOW"),
-            ("validity", "VALID"),
-        }
-    )
-)
-_WORDED = {"data_backup_mode": "dataBackupMode", "status": "status", "validity": "validity"}
-_WORDED |= {"backup_mode": "backupMode", "backup_object_type": "backupObjectType"}
-_WORDED |= {"trigger_mode": "triggerMode", "storage_class": "storageClass"}
+# Attribute -> API name, and the words to begin with.
+_WORDED: dict[str, tuple[str, ...]] = {
+    "data_backup_mode": ("dataBackupMode", "FULL_BACKUP", "INCREMENTAL_BACKUP"),
+    "status": ("status", "DONE", "DOING", "FAILED", "CANCELED"),
+    "validity": ("validity", "VALID"),
+    "backup_mode": ("backupMode", "PHYSICAL_BACKUP"),
+    "backup_object_type": ("backupObjectType", "CLUSTER", "TENANT"),
+    "trigger_mode": ("triggerMode", "BACKUP_NOW"),
+    "storage_class": ("storageClass", "standard", "archive"),
+}
+_shared = _Vocabulary(words=frozenset((n, w) for n, (_, *words) in _WORDED.items() for w in words))
 
 
 def _remember(known: _Vocabulary) -> _Vocabulary:
@@ -319,7 +314,7 @@ def _taught_by(body: bytes) -> _Vocabulary:
         for each in [row, *(nested if isinstance(nested, list) else [])]:
             if isinstance(each, dict):
                 names.update(each)
-                pairs = ((name, each.get(field)) for name, field in _WORDED.items())
+                pairs = ((name, each.get(field)) for name, (field, *_) in _WORDED.items())
                 words.update((name, word) for name, word in pairs if isinstance(word, str))
     return _Vocabulary(frozenset(names - encoded), frozenset(words))
 
@@ -397,7 +392,7 @@ def decode_envelope(body: bytes) -> dict[str, Any]:
 
 
 def count_of(total: object) -> int | None:
-    """Return the server's count of a list.
+    """Return the server's count of a list; None where there is none, or none that can be.
 
     Parameters
     ----------
@@ -407,7 +402,7 @@ def count_of(total: object) -> int | None:
     Returns
     -------
     int or None
-        None where there is none, or one that cannot be a count.
+        The count.
     """
     if isinstance(total, str) and total.isdecimal() and len(total) < 20:  # noqa: PLR2004 - 64 bits
         total = int(total)

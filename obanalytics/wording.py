@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter
+from typing import Any
 
 import pandas as pd
 
 NAME_CELLS = 26
 """The most columns that a tenant's label takes."""
 _LEAST_TAIL = 5  # characters of an instance id that a label keeps
+_UNIT = re.compile(
+    r"(?<=\d) (?=(?:[dhs%]|min|UTC)\b|%)|(?<=\d{4}-\d\d-\d\d) (?=\d\d:)|(?<=RPO) (?=\d)"
+)
+_BETWEEN = " · "
+_MARKS = 4  # characters per cell, at most: combining ones take no cell, and may be thousands
 
 
 def cells(text: str) -> int:
@@ -46,15 +53,9 @@ def plain(text: object, limit: int | None = None) -> str:
     """
     whole = "" if text is None or text is pd.NA or text != text else str(text)  # noqa: PLR0124 - NaN
     shown = "".join(_escape(char) for char in whole) if whole.strip() else "(no name)"
-    if limit is None or cells(shown) <= limit:
+    if limit is None or (cells(shown) <= limit and len(shown) <= _MARKS * limit):
         return shown
-    kept, room = "", limit - 1
-    for char in shown:
-        room -= _width(char)
-        if room < 0:
-            break
-        kept += char
-    return kept + "…"
+    return _fitting(shown, limit - 1) + "…"
 
 
 def format_span(span: object) -> str:
@@ -73,7 +74,8 @@ def format_span(span: object) -> str:
     if pd.isna(span):
         return "n/a"
     value = pd.Timedelta(span)
-    sign, seconds = ("-" if value < pd.Timedelta(0) else ""), abs(value.total_seconds())
+    seconds = abs(value.total_seconds())
+    sign = "-" if value < pd.Timedelta(0) and seconds > 0.5 else ""  # noqa: PLR2004 - else 0 s
     if seconds < 59.5:  # noqa: PLR2004 - what would round to a minute
         return f"{sign}{seconds:.0f} s"
     minutes = int(seconds / 60 + 0.5)
@@ -104,7 +106,7 @@ def format_share(share: float) -> str:
     if share >= 1:
         return "100 %"
     # The product may be a hair under what it stands for: 10,000 times 0.29 is 2,899.999….
-    return f"{int(share * 1e4 + 1e-9) / 100:.2f} %"
+    return f"{min(int(share * 1e4 + 1e-9), 9999) / 100:.2f} %"
 
 
 def tenant_labels(frame: pd.DataFrame, limit: int = NAME_CELLS) -> list[str]:
@@ -123,16 +125,17 @@ def tenant_labels(frame: pd.DataFrame, limit: int = NAME_CELLS) -> list[str]:
         A label per row: the name, with the instance where there are several, with the id where two
         would read the same.
     """
-    keys = list(zip(frame["instance_id"], frame["tenant_id"], frame["tenant_name"], strict=True))
-    tails = _tails(keys, limit)
-    names = {key: _label(plain(key[2]), tails[key[0]], limit) for key in keys}
-    counts = Counter(names.values())
-    own = {
-        key: _label(plain(key[1]), tails[key[0]], limit)
-        for key, name in names.items()
-        if counts[name] > 1
-    }
-    return [own.get(key, names[key]) for key in keys]
+    keys = list(zip(frame["instance_id"], frame["tenant_id"], strict=True))
+    called = dict(zip(reversed(keys), reversed([*frame["tenant_name"]]), strict=True))
+    tails = _tails(list(called.items()), limit)
+    labels = {key: _label(plain(name), tails[key[0]], limit) for key, name in called.items()}
+    counts = Counter(labels.values())
+    for key, label in labels.items():
+        if counts[label] > 1:
+            tail = tails[key[0]]
+            labels[key] = _label(_ends(plain(key[1]), limit - _taken(tail)), tail, limit)
+    labels = _numbered(labels, limit)
+    return [labels[key] for key in keys]
 
 
 def mode_name(full: object) -> str:
@@ -200,14 +203,39 @@ def coverage_sentence(coverage: pd.DataFrame, gaps: pd.DataFrame) -> str:
     """
     tenants = coverage[coverage["instance_id"].notna()]
     outside, count = int((tenants["rpo_ratio"] > 1).sum()), len(tenants)
+    if not count:
+        return "No tenant has a backup set in this window"
     head = f"{outside or 'None'} of {plural(count, 'tenant')} outside the RPO now"
     if gaps.empty:
         return f"{head}; no gap in the window"
-    longest = gaps.loc[gaps["gap"].idxmax()]
-    size = f"{plural(len(gaps), 'gap')}, the longest {format_span(longest['gap'])}"
-    return (
-        f"{head}; {size} ({plain(longest['tenant_name'], NAME_CELLS)}, {words(longest['cause'])})"
-    )
+    return f"{head}; {plural(len(gaps), 'gap')}, {_longest(gaps)}"
+
+
+def gap_sentence(gaps: pd.DataFrame) -> str:
+    """Say in one sentence what the gaps show, where nothing else is known.
+
+    Parameters
+    ----------
+    gaps : DataFrame
+        What `coverage_gaps` returned.
+
+    Returns
+    -------
+    str
+        How many tenants have gaps, how many gaps, and the longest.
+    """
+    if gaps.empty:
+        return "No tenant was outside its RPO in this window"
+    count = len(gaps.drop_duplicates(["instance_id", "tenant_id"]))
+    have = "has" if count == 1 else "have"
+    return f"{plural(count, 'tenant')} {have} {plural(len(gaps), 'gap')}, {_longest(gaps)}"
+
+
+def _longest(gaps: pd.DataFrame) -> str:
+    """Name the longest gap."""
+    row = gaps.iloc[int(gaps["gap"].argmax())]
+    who = f"{plain(row['tenant_name'], NAME_CELLS)}, {words(row['cause'])}"
+    return f"the longest {format_span(row['gap'])} ({who})"
 
 
 def growth_sentence(growth: pd.DataFrame) -> str:
@@ -228,7 +256,7 @@ def growth_sentence(growth: pd.DataFrame) -> str:
     if rated.empty:
         return "Full sets: too little history for a growth rate"
     growing, count = int((rated["verdict"] == "growing").sum()), len(rated)
-    top = rated.loc[rated["percent_per_30d"].idxmax()]
+    top = rated.iloc[int(rated["percent_per_30d"].argmax())]
     name, rate = plain(top["tenant_name"], NAME_CELLS), f"{top['percent_per_30d']:+.1f} %"
     return (
         f"Full sets grow in {growing} of {plural(count, 'tenant')}; "
@@ -255,7 +283,7 @@ def duration_sentence(durations: pd.DataFrame) -> str:
     if timed.empty:
         return f"No finished backup set has a duration{tail}"
     slower, rated = int((timed["percent_per_30d_low"] > 0).sum()), timed["percent_per_30d"].count()
-    top = timed.loc[timed["p95"].idxmax()]
+    top = timed.iloc[int(timed["p95"].argmax())]
     trend = f"{slower} of {rated} series get slower" if rated else "Too little history for a trend"
     name = plain(top["tenant_name"], NAME_CELLS)
     return f"{trend}; longest p95: {format_span(top['p95'])} ({name}, {mode_name(top['full'])})" + (
@@ -284,7 +312,124 @@ def worst_first(coverage: pd.DataFrame) -> pd.DataFrame:
             "share": coverage["time_in_rpo"].fillna(-1.0),
         }
     )
-    return coverage.loc[keys.sort_values(list(keys), kind="stable").index]
+    keys.index = pd.RangeIndex(len(keys))
+    return coverage.iloc[keys.sort_values(list(keys), kind="stable").index]
+
+
+def most_gaps_first(gaps: pd.DataFrame) -> pd.DataFrame:
+    """Return the tenants that have gaps, sorted for a reader.
+
+    Parameters
+    ----------
+    gaps : DataFrame
+        What `coverage_gaps` returned.
+
+    Returns
+    -------
+    DataFrame
+        One of the gaps per tenant: first who is in one at the end, then by the time in gaps.
+    """
+    keys = ["instance_id", "tenant_id"]
+    is_open = gaps["position"].isin(["tail", "whole"])
+    rows = gaps.assign(open=is_open, total=gaps["gap"])
+    sums = rows.groupby(keys, observed=True, sort=False)[["open", "total"]]
+    worst = sums.agg({"open": "max", "total": "sum"}).sort_values(
+        ["open", "total"], ascending=False, kind="stable"
+    )
+    one = gaps.drop_duplicates(keys).set_index(keys, drop=False)
+    return one.loc[worst.index].reset_index(drop=True)
+
+
+def wrapped(text: str, width: int, *, first: str = "", rest: str = "") -> list[str]:
+    """Return a text as lines of so many cells; a number stays with its unit.
+
+    Parameters
+    ----------
+    text : str
+        The text.
+    width : int
+        The most cells that a line takes.
+    first, rest : str
+        What the first line and the others begin with.
+
+    Returns
+    -------
+    list of str
+        The lines; a word that is too long for one is cut into several.
+    """
+    lines: list[str] = []
+    line, begin = "", first
+    for word in _UNIT.sub("\u00a0", text).split(" "):
+        joined = f"{line} {word}" if line else word
+        if cells(begin + joined) <= width:
+            line = joined
+            continue
+        if line:
+            lines.append(begin + line)
+            begin = rest
+        line = word
+        while cells(begin + line) > width:
+            part = _fitting(line, width - cells(begin)) or line[:1]
+            lines.append(begin + part)
+            begin, line = rest, line[len(part) :]
+    lines += [begin + line] if line else []
+    return [each.replace("\u00a0", " ") for each in lines]
+
+
+def format_instant(moment: object) -> str:
+    """Return an instant to the minute.
+
+    Parameters
+    ----------
+    moment : Timestamp or NaT
+        The instant [UTC].
+
+    Returns
+    -------
+    str
+        Such as ``2026-06-01 08:31``; ``n/a`` for NA. The head or the sentence says UTC.
+    """
+    return "n/a" if pd.isna(moment) else f"{pd.Timestamp(moment):%Y-%m-%d %H:%M}"
+
+
+def format_number(value: object, digits: int = 0, *, sign: bool = False) -> str:
+    """Return a number with its thousands apart.
+
+    Parameters
+    ----------
+    value : int, float or NA
+        The number.
+    digits : int
+        Behind the point.
+    sign : bool
+        Whether a plus is written.
+
+    Returns
+    -------
+    str
+        Such as ``+1,234.5``; ``n/a`` for NA.
+    """
+    return "n/a" if pd.isna(value) else f"{value:{'+' if sign else ''},.{digits}f}"
+
+
+def format_interval(low: object, high: object, digits: int) -> str:
+    """Return the bounds of an interval.
+
+    Parameters
+    ----------
+    low, high : float
+        The bounds.
+    digits : int
+        Behind the point.
+
+    Returns
+    -------
+    str
+        Such as ``+1.2 to +3.4``; ``n/a`` for NA.
+    """
+    if pd.isna(low):
+        return "n/a"
+    return f"{format_number(low, digits, sign=True)} to {format_number(high, digits, sign=True)}"
 
 
 def _width(char: str) -> int:
@@ -301,23 +446,58 @@ def _escape(char: str) -> str:
     return "\u200d" if char == "\u200d" else char.encode("unicode_escape").decode()
 
 
-def _tails(keys: list[tuple[object, object, object]], limit: int) -> dict[object, str]:
+def _fitting(text: str, room: int) -> str:
+    """Return as much of the beginning of a text as fits into so many cells."""
+    kept = ""
+    for char in text[: _MARKS * max(room, 0)]:
+        room -= _width(char)
+        if room < 0:
+            break
+        kept += char
+    return kept
+
+
+def _ends(text: str, room: int) -> str:
+    """Return a text that fits, without its middle: ids differ at their ends."""
+    if cells(text) <= room:
+        return text
+    return _fitting(text, room // 2) + "…" + _fitting(text[::-1], (room - 1) // 2)[::-1]
+
+
+def _tails(keys: list[tuple[tuple[object, object], object]], limit: int) -> dict[object, str]:
     """Return what tells the instances apart behind a name; nothing where there is but one.
 
     Where it would not fit, an instance id is cut to as few characters as tell it from the others.
     """
-    whole = {instance: plain(instance) for instance, _, _ in keys}
+    whole = {instance: plain(instance) for (instance, _), _ in keys}
     if len(whole) < 2:  # noqa: PLR2004 - one needs no telling apart
         return dict.fromkeys(whole, "")
-    longest = max(cells(plain(name)) + 3 + cells(whole[instance]) for instance, _, name in keys)
-    if longest <= limit:
+    if max(cells(plain(name)) + _taken(whole[key[0]]) for key, name in keys) <= limit:
         return whole
-    size = _LEAST_TAIL
-    while len({text[:size] for text in whole.values()}) < len(set(whole.values())):
-        size += 1
-    return {key: plain(text, min(size + 1, limit // 2)) for key, text in whole.items()}
+    most = max(map(len, whole.values()))
+    for size in range(_LEAST_TAIL, min(limit // 2 - 1, most) + 1):
+        if len({text[:size] for text in whole.values()}) == len(whole):
+            return {key: plain(text, size + 1) for key, text in whole.items()}
+    return {key: _ends(text, limit // 2) for key, text in whole.items()}
+
+
+def _taken(tail: str) -> int:
+    """Return the cells that what tells an instance takes."""
+    return cells(tail) + len(_BETWEEN) if tail else 0
 
 
 def _label(text: str, tail: str, limit: int) -> str:
     """Return a name with what tells its instance."""
-    return f"{plain(text, limit - cells(tail) - 3)} · {tail}" if tail else plain(text, limit)
+    return plain(text, limit - _taken(tail)) + (_BETWEEN + tail if tail else "")
+
+
+def _numbered(labels: dict[tuple[Any, Any], str], limit: int) -> dict[tuple[Any, Any], str]:
+    """Return labels of which no two are the same: those that still are get a number."""
+    counts, used, made = Counter(labels.values()), set(labels.values()), {}
+    for key, label in labels.items():
+        made[key], number = label, 1
+        while counts[label] > 1 and made[key] in used:
+            mark = f" #{number}"
+            made[key], number = plain(label, limit - len(mark)) + mark, number + 1
+        used.add(made[key])
+    return made

@@ -81,6 +81,7 @@ def test_what_is_no_instant_names_the_argument(wrong: Any) -> None:
 @pytest.mark.parametrize("wrong", [26, None, "soon", "-1h", "NaT", pd.Timedelta("-1s")])
 def test_what_is_no_duration_names_the_argument(wrong: Any) -> None:
     assert schema.as_duration("26h", "rpo") == pd.Timedelta("26h")
+    assert schema.as_duration("1d 2h", "rpo") == pd.Timedelta("26h")
     with pytest.raises((TypeError, ValueError), match="rpo"):
         schema.as_duration(wrong, "rpo")
 

@@ -1,0 +1,534 @@
+"""Reports: what is in the tables is on the page, and no name can act anywhere."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import re
+import unicodedata
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+
+import obanalytics as ob
+from obanalytics import report, simulator
+from obanalytics.schema import BackupSets, Source, empty
+from obanalytics.wording import (
+    cells,
+    format_instant,
+    format_interval,
+    format_number,
+    format_share,
+    format_span,
+    mode_name,
+    plain,
+    words,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NOW = dt.datetime(2026, 5, 1, tzinfo=dt.UTC)
+HOSTILE = (
+    "$x$ and $y$",
+    "<script>alert(1)</script>",
+    '"><img src=x onerror=alert(1)>',
+    "[click](http://evil.example)|**b** `c` ~~d~~",
+    "http://evil.example www.evil.example a@evil.example",
+    "中文" * 100,
+    "🦀",
+    "",
+    "a\nb\r\n# c",
+    "\u202egnp.exe",
+    '=HYPERLINK("http://evil.example","z")',
+    "{{ 7 * 7 }}{% raw %}",
+    "&lt;b&gt;&#60;",
+    "\x1b[31mred\x07",
+    "<!-- --><https://evil.example>",
+    "![i](javascript:alert(1))\\",
+)
+TABLES = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+# What GitHub and others make links of without any sign: an address, a host, a mail address.
+BARE = re.compile(r"[a-z]://|www\.|\w@\w", re.IGNORECASE)
+
+
+html_of = cache(report.render_html)
+
+
+class Page(HTMLParser):
+    """What is on a page, read by somebody else's rules."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.tables: list[list[list[str]]] = []
+        self.captions: list[str] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open, self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "img", "br", "link"}:
+            self._open.append(tag)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in {"td", "th"}:
+            self.tables[-1][-1].append("")
+        elif tag == "caption":
+            self.captions.append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if {"td", "th"} & set(self._open):
+            self.tables[-1][-1][-1] += data
+        elif "caption" in self._open:
+            self.captions[-1] += data
+
+    def all(self, *tags: str) -> list[dict[str, str | None]]:
+        return [attrs for tag, attrs in self.tags if tag in tags]
+
+
+def simulated(folder: Path, scenario: simulator.Scenario) -> ob.BackupSets:
+    for path, body in simulator.pages_as_files(simulator.simulate(scenario)):
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(body)
+    return ob.read(folder)
+
+
+def renamed(sets: ob.BackupSets, names: tuple[str, ...]) -> ob.BackupSets:
+    ids = sorted(sets.tenants["tenant_id"].unique())
+    called = {each: names[number % len(names)] for number, each in enumerate(ids)}
+    column = sets.tenants["tenant_id"].astype("object").map(called).astype("category")
+    return dataclasses.replace(sets, tenants=sets.tenants.assign(tenant_name=column))
+
+
+@pytest.fixture(scope="module")
+def sample() -> ob.Review:
+    return ob.review(ob.sample())
+
+
+@pytest.fixture(scope="module")
+def page(sample: ob.Review) -> str:
+    return html_of(sample)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> ob.Review:
+    plants = (
+        simulator.Plant("silent", 0, None, 20.0, 4.0),
+        simulator.Plant("dropped", 1, 1, 9.0),
+        simulator.Plant("failed", 1, 4, 20.0, 5.0),
+    )
+    scenario = simulator.Scenario(NOW, 3, 30, instances=2, tenants=8, plants=plants)
+    sets = renamed(simulated(tmp_path_factory.mktemp("hostile"), scenario), HOSTILE)
+    notes = (*sets.source.notes, *HOSTILE)
+    failed = {name: f"refused: {name}" for name in HOSTILE if name}
+    source = dataclasses.replace(sets.source, notes=notes, failed=failed, path=HOSTILE[2])
+    return ob.review(dataclasses.replace(sets, source=source), rpo="26h")
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> ob.Review:
+    plants = (
+        simulator.Plant("silent", 3, None, 12.0, 4.0),
+        simulator.Plant("dropped", 4, 1, 9.0),
+    )
+    scenario = simulator.Scenario(NOW, 3, 25, instances=50, tenants=10, plants=plants)
+    return ob.review(simulated(tmp_path_factory.mktemp("big"), scenario), rpo="26h")
+
+
+@pytest.fixture(scope="module")
+def nothing() -> ob.Review:
+    return ob.review(BackupSets(empty("clusters"), empty("tenants"), source=Source(("ob1",))))
+
+
+# --- the numbers -------------------------------------------------------------------------------
+
+
+def span_or(span: Any, unbounded: Any) -> str:
+    return "unbounded" if unbounded else format_span(span)
+
+
+def set_id(value: Any) -> str:
+    return "none" if pd.isna(value) else str(value)
+
+
+Texts = dict[str, "Callable[[Any], str]"]
+WHO: Texts = {
+    "Tenant": lambda r: plain(r.tenant_name, 60),
+    "Instance": lambda r: plain(r.instance_id, 40),
+}
+COVERAGE: Texts = WHO | {
+    "RPO now": lambda r: str(r.rpo_state),
+    "Exposed now": lambda r: span_or(r.exposure_now, r.rpo_ratio == float("inf")),
+    "Time in RPO": lambda r: format_share(r.time_in_rpo),
+    "At worst": lambda r: format_share(r.time_in_rpo_worst),
+    "Gaps": lambda r: f"{r.gaps:,}",
+    "Gap total": lambda r: format_span(r.gap_total),
+    "Not known": lambda r: format_span(r.unknown),
+    "Worst exposure": lambda r: span_or(r.worst_exposure, r.unbounded),
+    "Worst at [UTC]": lambda r: format_instant(r.worst_at),
+    "Restore points": lambda r: f"{r.restore_points:,}",
+    "Newest restore point [UTC]": lambda r: format_instant(r.last_checkpoint),
+    "Last attempt [UTC]": lambda r: format_instant(r.last_attempt),
+    "Its state": lambda r: words(r.last_attempt_state),
+}
+GAPS: Texts = WHO | {
+    "Cause": lambda r: words(r.cause),
+    "Start [UTC]": lambda r: f"{r.gap_start:%Y-%m-%d %H:%M}",
+    "End [UTC]": lambda r: f"{r.gap_end:%Y-%m-%d %H:%M}",
+    "Gap": lambda r: format_span(r.gap),
+    "Position": lambda r: str(r.position),
+    "Worst exposure": lambda r: span_or(r.worst_exposure, r.unbounded),
+    "Attempts": lambda r: f"{r.attempts:,}",
+    "Failed": lambda r: f"{r.failed:,}",
+    "Last good set": lambda r: set_id(r.last_backup_set_id),
+    "Closed by": lambda r: set_id(r.next_backup_set_id),
+    "Certainty": lambda r: str(r.certainty),
+}
+GROWTH: Texts = WHO | {
+    "Mode": lambda r: mode_name(r.full),
+    "Verdict": lambda r: words(r.verdict),
+    "Sets": lambda r: f"{r.sets:,}",
+    "Span": lambda r: format_span(r.span),
+    "First [GiB]": lambda r: format_number(r.first_size_gib, 2),
+    "Last [GiB]": lambda r: format_number(r.last_size_gib, 2),
+    "GiB/day": lambda r: format_number(r.gib_per_day, 3, sign=True),
+    "95 % interval": lambda r: format_interval(r.gib_per_day_low, r.gib_per_day_high, 3),
+    "% in 30 d": lambda r: format_number(r.percent_per_30d, 1, sign=True),
+    "95 % interval ": lambda r: format_interval(r.percent_per_30d_low, r.percent_per_30d_high, 1),
+}
+DURATIONS: Texts = WHO | {
+    "Mode": lambda r: mode_name(r.full),
+    "Sets": lambda r: f"{r.sets:,}",
+    "Median": lambda r: format_span(r.p50),
+    "p95": lambda r: format_span(r.p95),
+    "Longest": lambda r: format_span(r.max),
+    "Last": lambda r: format_span(r.last),
+    "% in 30 d": lambda r: format_number(r.percent_per_30d, 1, sign=True),
+    "95 % interval": lambda r: format_interval(r.percent_per_30d_low, r.percent_per_30d_high, 1),
+    "GiB/h": lambda r: format_number(r.throughput_gib_per_h, 1),
+    "Running": lambda r: f"{r.running:,}",
+    "Oldest running": lambda r: format_span(r.oldest_running),
+    "Untimed": lambda r: f"{r.untimed:,}",
+}
+
+
+def expected(review: ob.Review) -> dict[str, list[list[str]]]:
+    """Every table as it should be read, its rows in no order."""
+    coverage = review.tables["coverage"].copy()
+    fleet = coverage["instance_id"].isna()
+    coverage = coverage.astype({"tenant_name": "object", "instance_id": "object"})
+    coverage.loc[fleet, "tenant_name"], coverage.loc[fleet, "instance_id"] = "all tenants", "all"
+    frames = {**review.tables, "coverage": coverage}
+    columns = {"coverage": COVERAGE, "gaps": GAPS, "growth": GROWTH, "durations": DURATIONS}
+    return {
+        name: [
+            [head.strip() for head in texts],
+            *sorted([show(row) for show in texts.values()] for row in frames[name].itertuples()),
+        ]
+        for name, texts in columns.items()
+    }
+
+
+@pytest.mark.parametrize("name", ["sample", "hostile"])
+def test_every_cell_is_a_number_of_the_tables(name: str, request: pytest.FixtureRequest) -> None:
+    review: ob.Review = request.getfixturevalue(name)
+    shown = Page(html_of(review)).tables
+    shown = [[[text.replace("\u00a0", " ") for text in row] for row in table] for table in shown]
+    assert [[table[0], *sorted(table[1:])] for table in shown] == list(expected(review).values())
+    coverage = shown[0]
+    assert coverage[-1][0] == "all tenants"
+    # Theirs is the order of what is worst, outside first, the share of time then.
+    outside = [row[2] == "outside" for row in coverage[1:-1]]
+    assert outside == sorted(outside, reverse=True)
+    inside = [float(row[4].removesuffix(" %")) for row in coverage[1:-1] if row[2] == "inside"]
+    assert inside == sorted(inside)
+
+
+def test_markdown_has_every_row_too(sample: ob.Review, hostile: ob.Review) -> None:
+    for review in (sample, hostile):
+        tables = Page(TABLES.render(report.render_markdown(review))).tables
+        assert [[t[0], *sorted(t[1:])] for t in tables] == [
+            [[" ".join(text.split(" ")) for text in row] for row in table]
+            for table in expected(review).values()
+        ]
+
+
+def test_summary_is_on_every_face(sample: ob.Review) -> None:
+    faces = [
+        Page(html_of(sample)).text,
+        TABLES.render(report.render_markdown(sample)),
+        report.render_text(sample),
+        Page(report.render_summary(sample)).text,
+    ]
+    summary = sample.summary
+    for face in faces:
+        assert f"{summary['tenants_outside']} of {summary['tenants']} tenants" in face
+        assert format_share(summary["time_in_rpo"]) in face
+        assert format_span(summary["longest_gap"]) in face
+        assert f"{format_instant(summary['newest_restore_point'])} UTC" in face
+        assert "26 h is assumed" in face
+        assert "Backup review of 3 instances, 12 tenants" in face
+
+
+# --- the page ----------------------------------------------------------------------------------
+
+
+def check_page(text: str) -> Page:
+    """Readable for everybody, and loading nothing."""
+    page = Page(text)
+    assert text.startswith("<!DOCTYPE html>")
+    assert page.all("html")[0]["lang"] == "en"
+    assert len(page.all("main")) == len(page.all("h1")) == len(page.all("header")) == 1
+    assert len(page.all("footer")) == len(page.all("title")) == 1
+    assert page.all("nav")[0]["aria-label"] == "Contents"
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {
+        "script",
+        "link",
+        "iframe",
+        "object",
+        "embed",
+        "form",
+        "base",
+        "svg",
+        "video",
+    }
+    policies = [m for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy"]
+    assert policies[0]["content"] == (
+        "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    )
+    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    for _, attrs in page.tags:
+        assert not [name for name in attrs if name.startswith("on") or name == "style"]
+        for name in ("href", "src", "action", "data", "srcset", "poster"):
+            value = attrs.get(name)
+            if value is not None:
+                assert value.startswith(("#", "data:image/png;base64,"))
+        for name in ("aria-labelledby",):
+            assert attrs.get(name) is None or attrs[name] in ids
+    assert {str(a["href"])[1:] for a in page.all("a")} <= set(ids)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert all(image.get("alt") for image in page.all("img"))
+    assert all(th.get("scope") in {"row", "col"} for th in page.all("th"))
+    assert len(page.captions) == len(page.tables)
+    assert all(page.captions)
+    for table in page.tables:
+        assert len({len(row) for row in table}) == 1
+    regions = [a for a in page.all("div") if a.get("role") == "region"]
+    assert all(a.get("tabindex") == "0" and a.get("aria-label") for a in regions)
+    return page
+
+
+def test_page_is_readable_and_loads_nothing(page: str) -> None:
+    found = check_page(page)
+    assert len(found.all("img")) == 3
+    sections = [attrs.get("id") for attrs in found.all("section")]
+    assert sections == ["summary", "coverage", "gaps", "growth", "durations", "words", "source"]
+    assert all(
+        attrs.get("aria-labelledby") or attrs.get("aria-label") for attrs in found.all("section")
+    )
+    for rule in (
+        *("prefers-color-scheme: dark", "@page", "display: table-header-group"),
+        *("break-inside: avoid", "overflow: visible"),
+    ):
+        assert rule in page
+
+
+def test_same_review_same_bytes(sample: ob.Review, page: str) -> None:
+    assert page == html_of(sample)
+    assert report.render_html(ob.review(ob.sample())) == page
+    assert report.render_text(sample) == report.render_text(ob.review(ob.sample()))
+
+
+def test_states_are_words_beside_colours(page: str) -> None:
+    found = Page(page)
+    pills = [attrs for attrs in found.all("td") if str(attrs.get("class", "")).endswith("bad")]
+    assert len(pills) == sum(row[2] == "outside" for row in found.tables[0][1:-1])
+
+
+# --- hostile names -----------------------------------------------------------------------------
+
+
+def test_hostile_names_are_inert_on_the_page(hostile: ob.Review) -> None:
+    found = check_page(html_of(hostile))
+    assert "<script>alert(1)</script>" in found.text  # shown as it is, as text
+    assert "{{ 7 * 7 }}" in found.text
+    assert "&lt;b&gt;" in found.text
+    assert not [c for c in found.text if unicodedata.category(c) == "Cf"]
+    assert not [c for c in found.text if unicodedata.category(c) == "Cc" and c != "\n"]
+
+
+def test_hostile_names_are_inert_in_markdown(hostile: ob.Review) -> None:
+    text = report.render_markdown(hostile)
+    for parser in (MarkdownIt("commonmark"), TABLES):
+        rendered = parser.render(text)
+        found = Page(rendered)
+        allowed = {"h1", "h2", "p", "ul", "li", "strong", "blockquote", "br"}
+        allowed |= {"table", "thead", "tbody", "tr", "th", "td"}
+        assert {tag for tag, _ in found.tags} <= allowed
+        attributes = {(name, value) for _, attrs in found.tags for name, value in attrs.items()}
+        assert {name for name, _ in attributes} <= {"style"}  # the columns' alignment
+        assert len(found.all("strong")) == len(re.findall(r"^- \*\*", text, re.MULTILINE))
+        assert len(found.all("h2")) == 5
+        assert not BARE.search(text)
+        for name in HOSTILE[:3]:
+            assert plain(name, 60) in found.text
+
+
+def test_hostile_names_are_inert_in_a_terminal_and_a_notebook(hostile: ob.Review) -> None:
+    text = report.render_text(hostile)
+    assert not [c for c in text if not c.isprintable() and c != "\n"]
+    found = Page(hostile._repr_html_())
+    assert {tag for tag, _ in found.tags} == {"table", "caption", "tbody", "tr", "th", "td"}
+    names = {name for _, attrs in found.tags for name in attrs}
+    assert names <= {"style", "scope"}
+    assert repr(hostile) == text
+
+
+@pytest.mark.parametrize("name", ["sample", "hostile", "big", "nothing"])
+def test_lines_fit_a_terminal(name: str, request: pytest.FixtureRequest) -> None:
+    review: ob.Review = request.getfixturevalue(name)
+    text = report.render_text(review)
+    assert text.endswith("\n")
+    assert max(map(cells, text.splitlines())) <= 100
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_text_tables_are_aligned(sample: ob.Review) -> None:
+    lines = report.render_text(sample).splitlines()
+    head = next(
+        n for n, line in enumerate(lines) if line.startswith("Tenant") and "Exposed" in line
+    )
+    end = lines[head].index("Exposed") + len("Exposed")
+    rows = lines[head + 1 : head + 13]
+    assert all(row[end : end + 2] == "  " and row[end - 1] != " " for row in rows)
+    assert f"… and {len(sample.tables['gaps']) - 15} more" in lines
+
+
+# --- none, one, many ---------------------------------------------------------------------------
+
+
+def test_empty_history(nothing: ob.Review) -> None:
+    found = check_page(html_of(nothing))
+    assert not found.tables
+    assert not found.all("img")
+    for face in (found.text, report.render_markdown(nothing), report.render_text(nothing)):
+        assert "there is nothing to judge" in face
+        assert "No tenant has a backup set in this window" in face
+        assert not re.search(r"\bnan\b|NaT|<NA>|None of 0", face)
+    assert "n/a" in nothing._repr_html_()
+    json.dumps(nothing.to_json(), allow_nan=False)
+
+
+def test_one_set_of_one_tenant() -> None:
+    sets = ob.sample().select(instance_ids="obnwqwwvume0", tenants="billing")
+    last = sets.tenants[sets.tenants["state"] == "done"].tail(1)
+    review = ob.review(last, rpo="26h")
+    found = check_page(html_of(review))
+    assert "Backup review of 1 instance, 1 tenant" in found.text
+    assert [len(table) for table in found.tables] == [2, 2, 2]  # no row for all, no gaps
+    assert "None of 1 tenant outside the RPO now; no gap in the window" in found.text
+    assert "too little history for a growth rate" in found.text
+    assert not re.search(r"\bnan\b|NaT|<NA>", found.text + report.render_text(review))
+
+
+def test_500_tenants(big: ob.Review) -> None:
+    text = html_of(big)
+    assert len(text.encode()) < 5_000_000
+    found = check_page(text)
+    coverage, rest = found.tables[:2]
+    assert len(coverage) == 1 + report.FOLD + 1
+    assert len(rest) == 1 + 500 - report.FOLD
+    assert coverage[1][2] == "outside"
+    shares = [float(row[4].removesuffix(" %")) for row in coverage[2:-1] + rest[1:]]
+    assert shares == sorted(shares)
+    assert len(found.all("details")) == 3  # the 11 gaps need none
+    assert "450 more rows" in found.text
+    assert [[t[0], *sorted(t[1:])] for t in ([*coverage, *rest[1:]],)] == [
+        expected(big)["coverage"]
+    ]
+
+
+def test_more_rows_than_a_page_holds(sample: ob.Review, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report, "_pictures", lambda _: {})
+    monkeypatch.setattr(report, "MOST", 20)
+    monkeypatch.setattr(report, "FOLD", 5)
+    found = check_page(report.render_html(sample))
+    left = len(sample.tables["gaps"]) - 20
+    assert f"{left} more rows are in the data, not on this page." in found.text
+    assert "15 more rows" in found.text
+
+
+# --- files -------------------------------------------------------------------------------------
+
+
+def test_write_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "r.html"
+    report.write(target, "old\n")
+    with pytest.raises(UnicodeEncodeError):
+        report.write(target, "x" * 100_000 + "\ud800")
+    assert target.read_text() == "old\n"
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(report.os, "fsync", no_room)
+    with pytest.raises(OSError, match="No space left"):
+        report.write(target, "new\n")
+    monkeypatch.undo()
+    monkeypatch.setattr(Path, "replace", no_room)
+    with pytest.raises(OSError, match="No space left"):
+        report.write(target, "new\n")
+    assert target.read_text() == "old\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
+
+
+def test_write_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "link.html"
+    link.symlink_to(tmp_path / "there" / "real.html")
+    report.write(link, "a\nb\u2028")
+    assert link.is_symlink()
+    assert (tmp_path / "there" / "real.html").read_bytes() == "a\nb\u2028".encode()
+    report.write(str(link), "c")
+    assert link.is_symlink()
+    assert link.read_text() == "c"
+    assert len([*(tmp_path / "there").iterdir()]) == 1
+
+
+def test_write_into_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    report.write("~/r.md", "x")
+    assert (tmp_path / "r.md").read_text() == "x"
+    with pytest.raises(FileNotFoundError):
+        report.write(tmp_path / "no" / "r.md", "x")
+
+
+def test_review_writes_files(nothing: ob.Review, tmp_path: Path) -> None:
+    nothing.to_html(tmp_path / "r.html")
+    nothing.to_markdown(str(tmp_path / "r.md"))
+    assert (tmp_path / "r.html").read_text("utf-8") == html_of(nothing)
+    assert (tmp_path / "r.md").read_text("utf-8") == report.render_markdown(nothing)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "r.md"]
