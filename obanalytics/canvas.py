@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 import math
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib import dates as _dates
 from matplotlib import font_manager
+from matplotlib.axes import Axes as PlainAxes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -62,6 +65,32 @@ def png(draw: Callable[[], Axes]) -> bytes:
     with style():  # tick labels come into being while saving: that must happen in here
         draw().figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
     return buffer.getvalue()
+
+
+class _Shown:
+    """What a notebook shows without pyplot, which would keep every figure alive."""
+
+    def _repr_png_(self) -> bytes:
+        """Return the picture."""
+        own: Any = self
+        return png(lambda: own.axes[0] if isinstance(own, Figure) else own)
+
+    def _repr_html_(self) -> str:
+        """Return the picture with its title for those who cannot see it."""
+        own: Any = self
+        axes: Any = own.axes[0] if isinstance(own, Figure) else own
+        alt = html.escape(" ".join(axes.get_title(loc="left").split()) or "chart")
+        data = base64.b64encode(png(lambda: axes)).decode()
+        width = round(axes.figure.get_figwidth() * 96)
+        return f'<img alt="{alt}" width="{width}" src="data:image/png;base64,{data}">'
+
+
+class _Figure(_Shown, Figure):
+    """A figure that no global state knows of."""
+
+
+class _Axes(_Shown, PlainAxes):
+    """The ax of such a figure; shows all of it."""
 
 
 @contextmanager
@@ -195,10 +224,11 @@ def new_axes(
     left = 0.25 + _CELL * max(cells(name) for name in names)
     height = rows * _ROW + 0.15
     whole = top + height + bottom
-    figure = Figure(figsize=(_WIDTH, whole))
+    figure = _Figure(figsize=(_WIDTH, whole))
     FigureCanvasAgg(figure)  # measures texts with one renderer; others make one per text
     wide = _WIDTH - left - right
-    return figure.add_axes((left / _WIDTH, bottom / whole, wide / _WIDTH, height / whole))
+    place = (left / _WIDTH, bottom / whole, wide / _WIDTH, height / whole)
+    return figure.add_axes(place, axes_class=_Axes)
 
 
 def nothing(ax: Axes | None, text: str) -> Axes:
@@ -217,7 +247,7 @@ def nothing(ax: Axes | None, text: str) -> Axes:
         The ax.
     """
     if ax is None:
-        ax = Figure(figsize=(_WIDTH, 1.1)).add_axes((0, 0, 1, 1))
+        ax = _Figure(figsize=(_WIDTH, 1.1)).add_axes((0, 0, 1, 1), axes_class=_Axes)
     ax.set_axis_off()
     ax.text(0.5, 0.5, text, ha="center", va="center", color=SOFT, transform=ax.transAxes)
     return ax

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import subprocess
 import sys
@@ -609,3 +610,15 @@ def test_any_duration(seconds: float, ratio: float) -> None:
     ax = ob.plot_durations(durations)
     check_look(ax)
     assert len(in_sight(ax.get_xticklabels(), ax)) >= 2
+
+
+def test_a_chart_shows_itself_in_a_notebook_with_its_title_as_text() -> None:
+    gaps = ob.coverage_gaps(ob.sample(), "27h")
+    ax = ob.plot_coverage(gaps)
+    for shown in (ax, ax.figure):
+        assert shown._repr_png_() == png(lambda: ax)
+        html = shown._repr_html_()
+        assert 'alt="8 tenants have 9 gaps, the longest 69 d 6 h' in html
+        assert base64.b64encode(png(lambda: ax)).decode() in html
+    nothing = ob.plot_coverage(gaps.head(0))
+    assert nothing._repr_png_().startswith(b"\x89PNG")
