@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import pandas as pd
 
 from obanalytics.wording import (
+    cause_of,
     cells,
     coverage_sentence,
     duration_sentence,
@@ -290,7 +291,9 @@ def _cause_sentence(gaps: pd.DataFrame) -> str:
     counts = gaps["cause"].value_counts()
     shown = ", ".join(f"{count:,} {words(cause)}" for cause, count in counts.items() if count)
     open_now = int(gaps["position"].isin(["tail", "whole"]).sum())
-    return f"{plural(len(gaps), 'gap')} by cause: {shown}; {open_now} still open at the end"
+    unsure = int((gaps["certainty"] == "unknown").sum())
+    tail = f"; of {unsure} it is not known whether it was one" if unsure else ""
+    return f"{plural(len(gaps), 'gap')} by cause: {shown}; {open_now} still open at the end{tail}"
 
 
 def _bounded(span: object, *, unbounded: bool) -> str:
@@ -338,7 +341,7 @@ _COVERAGE = (
 )
 _GAPS = (
     *_WHO,
-    _Column("Cause", lambda r: words(r.cause), number=False, short="Cause"),
+    _Column("Cause", cause_of, number=False, short="Cause"),
     _Column("Start [UTC]", lambda r: format_instant(r.gap_start), number=False, short="Start UTC"),
     _Column("End [UTC]", lambda r: format_instant(r.gap_end), number=False, short="End UTC"),
     _Column("Gap", lambda r: format_span(r.gap), short="Gap"),

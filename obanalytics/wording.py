@@ -231,10 +231,27 @@ def gap_sentence(gaps: pd.DataFrame) -> str:
     return f"{plural(count, 'tenant')} {have} {plural(len(gaps), 'gap')}, {_longest(gaps)}"
 
 
+def cause_of(gap: Any) -> str:  # noqa: ANN401 - a row of `coverage_gaps`
+    """Say why there was a gap, and whether that is known.
+
+    Parameters
+    ----------
+    gap : named tuple or Series
+        A row of what `coverage_gaps` returned.
+
+    Returns
+    -------
+    str
+        Such as ``silent`` or ``unusable (not known)``.
+    """
+    doubt = {"unknown": " (not known)", "partly": " (partly known)"}
+    return words(gap.cause) + doubt.get(gap.certainty, "")
+
+
 def _longest(gaps: pd.DataFrame) -> str:
     """Name the longest gap."""
     row = gaps.iloc[int(gaps["gap"].argmax())]
-    who = f"{plain(row['tenant_name'], NAME_CELLS)}, {words(row['cause'])}"
+    who = f"{plain(row['tenant_name'], NAME_CELLS)}, {cause_of(row)}"
     return f"the longest {format_span(row['gap'])} ({who})"
 
 

@@ -747,7 +747,9 @@ def test_optional_tables_that_are_refused() -> None:
     assert_whole(sets, history())
     assert sets.restorable is None
     assert sets.inventory is not None
-    assert [note for note in sets.source.notes if f"no restorable table of instance {ONE}: GET" in note]
+    assert [
+        note for note in sets.source.notes if f"no restorable table of instance {ONE}: GET" in note
+    ]
 
 
 def test_progress_is_told_in_the_callers_thread() -> None:

@@ -171,6 +171,7 @@ def set_id(value: Any) -> str:
     return "none" if pd.isna(value) else str(value)
 
 
+DOUBT = {"inferred": "", "partly": " (partly known)", "unknown": " (not known)"}
 Texts = dict[str, "Callable[[Any], str]"]
 WHO: Texts = {
     "Tenant": lambda r: plain(r.tenant_name, 60),
@@ -192,7 +193,7 @@ COVERAGE: Texts = WHO | {
     "Its state": lambda r: words(r.last_attempt_state),
 }
 GAPS: Texts = WHO | {
-    "Cause": lambda r: words(r.cause),
+    "Cause": lambda r: words(r.cause) + DOUBT[r.certainty],
     "Start [UTC]": lambda r: f"{r.gap_start:%Y-%m-%d %H:%M}",
     "End [UTC]": lambda r: f"{r.gap_end:%Y-%m-%d %H:%M}",
     "Gap": lambda r: format_span(r.gap),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from obanalytics.wording import (
     NAME_CELLS,
+    cause_of,
     cells,
     coverage_sentence,
     duration_sentence,
@@ -254,6 +255,7 @@ def tenants(*rows: tuple[str, float, float]) -> pd.DataFrame:
 
 def gaps(*rows: tuple[str, str, str, str]) -> pd.DataFrame:
     made = pd.DataFrame(rows, columns=["tenant_name", "gap", "cause", "position"])
+    made["certainty"] = "inferred"
     made["gap"] = pd.to_timedelta(made["gap"])
     made["tenant_id"] = made["tenant_name"]
     made["instance_id"] = "ob1"
@@ -351,3 +353,14 @@ def test_duration_sentence() -> None:
     assert duration_sentence(short) == (
         "Too little history for a trend; longest p95: 2 min (a, unknown mode)"
     )
+
+
+def test_a_gap_that_may_be_none_says_so() -> None:
+    some = SOME.assign(certainty=["inferred", "partly", "unknown", "inferred"])
+    assert [cause_of(row) for row in some.itertuples()] == [
+        "failed",
+        "silent (partly known)",
+        "missing from cluster set (not known)",
+        "silent",
+    ]
+    assert gap_sentence(some).endswith("(a, missing from cluster set (not known))")
