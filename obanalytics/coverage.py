@@ -223,10 +223,11 @@ def rpo_compliance(  # noqa: PLR0913 - the question has that many parts
         A row per tenant: `instance_id`, `tenant_id`, `tenant_name`, `time_in_rpo` (share of the
         known time; NA where nothing is known), `time_in_rpo_worst` (unknown time counted as out),
         `gaps` (int64), `gap_total`, `unknown` [timedelta], `worst_exposure` [timedelta; NA where
-        unbounded], `worst_at` [UTC], `unbounded` (bool), `exposure_now` [timedelta],
-        `exposure_mean` (time-weighted), `exposure_p95` [timedelta], `restore_points` (int64, begun
-        in the window), `last_checkpoint`, `last_attempt` [UTC], `last_attempt_state` (category),
-        `rpo_ratio` (exposure now / RPO; inf where unbounded).
+        unbounded], `worst_at` [UTC], `unbounded` (bool), `exposure_now` [timedelta; at `as_of`, or
+        at the end of the facts' own window where that is earlier], `exposure_mean` (time-weighted),
+        `exposure_p95` [timedelta], `restore_points` (int64, begun in the window),
+        `last_checkpoint`, `last_attempt` [UTC], `last_attempt_state` (category), `rpo_ratio`
+        (exposure now / RPO; inf where unbounded).
 
     Raises
     ------
@@ -718,9 +719,11 @@ def _percentile(frame: _Frame, pieces: _Pieces) -> Ints:
 
 
 def _now(frame: _Frame, chains: Chains, limit: Ints) -> dict[str, Any]:
-    """Return what is so at `as_of`, and the counts of the window."""
-    count = len(frame.tenants)
-    now = NAT if frame.known.as_of is None else _micro(frame.known.as_of)
+    """Return what is so at `as_of` or the end of the facts, and the counts of the window."""
+    count, ends = len(frame.tenants), frame.known.window.end
+    # Where the facts are those of a window, what began after it is not among them.
+    seen = [each for each in (frame.known.as_of, ends) if each is not None]
+    now = NAT if frame.known.as_of is None else _micro(min(seen))
     there = np.flatnonzero(
         chains.restorable & (chains.usable_from <= now) & (now < chains.usable_until)
     )
@@ -728,7 +731,8 @@ def _now(frame: _Frame, chains: Chains, limit: Ints) -> dict[str, Any]:
     np.maximum.at(newest, chains.group[there], chains.checkpoint[there])
     origin = newest if frame.explicit else np.where(newest == NAT, frame.first, newest)
     unbounded = (origin == NAT) | (origin == NEVER)
-    exposed = np.where(unbounded, NAT, now - origin)
+    # A tenant set begins after its cluster set, so it may begin after the window's end.
+    exposed = np.where(unbounded, NAT, np.maximum(now - origin, 0))
     in_window = frame.known.tenants["in_window"].to_numpy()[chains.row]
     inside = (chains.start >= frame.begin[chains.group]) & (chains.start < frame.end)
     counted = chains.restorable & in_window & inside

@@ -78,14 +78,13 @@ def duration_trends(
     """
     known = facts(sets, as_of)
     frame = known.tenants
-    inside, is_running = frame["in_window"].astype(bool), frame["state"].eq("running")
-    rows = frame[inside | is_running]
+    is_done = frame["state"].eq("done")
+    rows = frame[frame["in_window"] | frame["state"].eq("running")]
     heads, codes = series_of(rows)
     rows = rows.assign(series=codes)
-    finished = rows["state"].eq("done")
     # A set of which one copy is done has finished, whatever its other copies do.
-    done = one_copy(rows[finished & inside])
-    open_runs = one_copy(_without(rows[is_running], frame[frame["state"].eq("done")]))
+    done = one_copy(rows[rows["state"].eq("done")])
+    open_runs = one_copy(_without(rows[rows["state"].eq("running")], frame[is_done]))
     measured = _measure_all(done, len(heads))
     for name in ("sets", "untimed"):
         heads[name] = pd.Series([each[name] for each in measured], dtype="int64")
@@ -96,7 +95,8 @@ def duration_trends(
     parts = split(open_runs["series"].to_numpy(dtype=np.intp), len(heads))
     heads["running"] = pd.Series([len(part) for part in parts], dtype="int64")
     starts = open_runs["start_time"].reset_index(drop=True)
-    ages = [known.as_of - starts.iloc[part].min() if len(part) else pd.NaT for part in parts]
+    now = pd.NaT if known.as_of is None else known.as_of
+    ages = [now - starts.iloc[part].min() if len(part) else pd.NaT for part in parts]
     heads["oldest_running"] = pd.Series(ages, dtype="timedelta64[us]")
     return heads
 

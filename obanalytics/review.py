@@ -55,7 +55,9 @@ class Review:
     summary : dict
         instances, tenants, sets (of tenants, in the window, copies counted once), restore_points,
         time_in_rpo (of the fleet, weighted by time; NaN where not known), tenants_inside,
-        tenants_outside and tenants_unknown (at `as_of`), gaps, longest_gap [timedelta],
+        tenants_outside and tenants_unknown (at `as_of`, or at the end of a window that ends before;
+        unknown: would be inside if sets of unknown soundness were sound), gaps, longest_gap
+        [timedelta],
         worst_tenant (dict of instance_id, tenant_id, tenant_name; None where no tenant has a gap or
         is outside), newest_restore_point [UTC], running (unfinished runs), failed_instances (ids).
     rpo : Timedelta or limits by tenant
@@ -176,13 +178,14 @@ def review(
     if policy is not None:
         raise ValueError("policies are not supported yet: leave policy=None and give rpo=")
     origin = "default" if rpo is None else "given"
-    limit: Any = DEFAULT_RPO if rpo is None else rpo
-    if isinstance(limit, str) or not hasattr(limit, "items"):
-        limit = as_duration(limit, "rpo")
+    limit = _limit(DEFAULT_RPO if rpo is None else rpo)
     known = facts(sets, as_of)
     coverage = rpo_compliance(sets, limit, as_of=as_of, total=True)
+    trusted = coverage
+    if (coverage["rpo_ratio"] > 1).any():
+        trusted = rpo_compliance(sets, limit, as_of=as_of, trust_unknown=True, total=True)
     tables = {
-        "coverage": coverage.assign(rpo_state=_rpo_state(coverage)),
+        "coverage": coverage.assign(rpo_state=_rpo_state(coverage, trusted)),
         "gaps": coverage_gaps(sets, limit, as_of=as_of),
         "growth": size_growth(sets, as_of=as_of),
         "durations": duration_trends(sets, as_of=as_of),
@@ -200,10 +203,19 @@ def review(
     )
 
 
-def _rpo_state(coverage: pd.DataFrame) -> pd.Categorical:
-    """Say of every row whether it is inside its RPO at `as_of`."""
+def _limit(rpo: Any) -> Any:  # noqa: ANN401 - one limit or limits by tenant
+    """Return the limit as a duration, or the limits as durations by tenant."""
+    if isinstance(rpo, str) or not hasattr(rpo, "items"):
+        return as_duration(rpo, "rpo")
+    given = {key: value for key, value in rpo.items() if not pd.isna(value)}
+    return {key: as_duration(value, f"rpo of tenant {key}") for key, value in given.items()}
+
+
+def _rpo_state(coverage: pd.DataFrame, trusted: pd.DataFrame) -> pd.Categorical:
+    """Say of every row whether it is inside its RPO; unknown where that hangs on trust."""
     ratio = coverage["rpo_ratio"].to_numpy(dtype=np.float64)
-    codes = np.select([ratio <= 1, ratio > 1], [0, 1], default=2)
+    at_best = trusted["rpo_ratio"].to_numpy(dtype=np.float64)
+    codes = np.select([ratio <= 1, at_best > 1], [0, 1], default=2)
     return pd.Categorical.from_codes(codes, categories=list(RPO_STATES))
 
 

@@ -194,10 +194,10 @@ def one_copy(rows: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Of the copies the one that started, then ended, first; in order of `start_time`, then
-        `backup_set_id`.
+        Of the copies the one that started, then ended, first, and of equal ones the smallest that
+        has a size; in order of `start_time`, then `backup_set_id`.
     """
-    order = ["start_time", "backup_set_id", "end_time"]
+    order = ["start_time", "backup_set_id", "end_time", "size_gib"]
     rows = rows.sort_values(order, kind="stable", na_position="last")
     return rows[~rows.duplicated(["instance_id", "tenant_id", "backup_set_id"])]
 
@@ -223,7 +223,7 @@ def series_of(rows: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.intp]]:
         Each row's position in `heads`.
     """
     keys = rows[["instance_id", "tenant_id"]].astype("string")
-    keys["mode"] = rows["full"].map({True: 0, False: 1}).fillna(2).astype("int64")
+    keys["mode"] = (1 - rows["full"].astype("Int64")).fillna(2).astype("int64")
     grouped = keys.groupby(list(keys.columns), sort=True, dropna=False)
     codes = grouped.ngroup().to_numpy().astype(np.intp)
     newest = np.lexsort((days_of(rows["start_time"]).argsort(kind="stable").argsort(), codes))
