@@ -166,6 +166,8 @@ def conform(frame: pd.DataFrame, level: Level) -> pd.DataFrame:
             problems.append(f"column {column.name} is no {column.dtype}: {error}")
     if problems:
         raise DataError(f"this is no {level} frame: " + "; ".join(problems))
+    if "duration" not in frame.columns and "duration" in columns:
+        columns["duration"] = (columns["end_time"] - columns["start_time"]).astype(SPAN)
     own = {name: frame[name] for name in frame.columns if name not in columns}
     return pd.DataFrame(columns | own, index=frame.index)
 

@@ -39,6 +39,7 @@ DEFAULT_RPO = "26h"
 FORMAT = 1
 """The version of what `Review.to_json` returns."""
 RPO_STATES = ("inside", "outside", "unknown")
+_NAMED = 5  # tenants that a note names
 _DRAWN = 30  # tenants whose restore points are kept for the chart
 _POINT = ["instance_id", "tenant_id", "full", "start_time", "checkpoint", "restorable"]
 
@@ -198,7 +199,7 @@ def review(
         rpo_origin=origin,
         as_of=known.as_of,
         window=Window(*span(known)),
-        provenance=_provenance(known, source),
+        provenance=_provenance(known, source, _absent(known, tables["coverage"])),
         points=_points(restore_points(sets, as_of=as_of), tables["coverage"]),
     )
 
@@ -262,7 +263,26 @@ def _points(points: pd.DataFrame, coverage: pd.DataFrame) -> pd.DataFrame:
     return points.loc[mine.isin(keys) & points["restorable"], _POINT].reset_index(drop=True)
 
 
-def _provenance(known: Facts, source: Source) -> dict[str, Any]:
+def _absent(known: Facts, coverage: pd.DataFrame) -> tuple[str, ...]:
+    """Say which tenants are outside and not in the inventory: dropped, perhaps, and yet counted."""
+    if known.inventory is None:
+        return ()
+    keys = ["instance_id", "tenant_id"]
+    there = set(known.inventory[keys].itertuples(index=False, name=None))
+    listed = {instance for instance, _ in there}
+    outside = coverage[coverage["rpo_state"].eq("outside") & coverage["instance_id"].isin(listed)]
+    rows = outside[[*keys, "tenant_name"]].itertuples(index=False, name=None)
+    gone = [
+        f"{name} of {instance}"
+        for instance, tenant, name in rows
+        if (instance, tenant) not in there
+    ]
+    more = f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else ""
+    note = f"outside the RPO, but no longer in the inventory: {', '.join(gone[:_NAMED])}{more}"
+    return (f"{note}; counted all the same",) if gone else ()
+
+
+def _provenance(known: Facts, source: Source, notes: tuple[str, ...]) -> dict[str, Any]:
     """Say where the facts come from and what computed on them; the endpoint without its keys."""
     instances = source.instances or tuple(known.tenants["instance_id"].dropna().unique())
     endpoint = source.endpoint
@@ -275,7 +295,7 @@ def _provenance(known: Facts, source: Source) -> dict[str, Any]:
         "path": source.path,
         "window_rule": source.window_rule,
         "failed": dict(source.failed),
-        "notes": source.notes,
+        "notes": (*source.notes, *notes),
         "versions": {"obanalytics": __version__, "python": platform.python_version(), **libraries},
     }
 
@@ -283,7 +303,7 @@ def _provenance(known: Facts, source: Source) -> dict[str, Any]:
 def _jsonable(value: Any) -> Any:  # noqa: ANN401 - whatever a review holds
     """Return a value as JSON has it."""
     if hasattr(value, "items"):
-        return {str(key): _jsonable(each) for key, each in value.items()}
+        return {_key(key): _jsonable(each) for key, each in value.items()}
     if isinstance(value, tuple | list):
         return [_jsonable(each) for each in value]
     if pd.isna(value) or (isinstance(value, float) and not np.isfinite(value)):
@@ -292,6 +312,11 @@ def _jsonable(value: Any) -> Any:  # noqa: ANN401 - whatever a review holds
         if isinstance(value, kind):
             return convert(value)
     return str(value)
+
+
+def _key(key: object) -> str:
+    """Return a key as JSON has it: a tenant of an instance as both, with a slash."""
+    return "/".join(map(str, key)) if isinstance(key, tuple) else str(key)
 
 
 # In this order: a bool is an int, and numpy's numbers are not Python's.

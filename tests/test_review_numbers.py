@@ -16,7 +16,7 @@ from test_coverage import NOW, at, daily, frame, sets_of
 
 import obanalytics as ob
 from obanalytics import simulator
-from obanalytics.frames import empty
+from obanalytics.frames import conform, empty
 from obanalytics.schema import BackupSets, Source
 
 HOUR = pd.Timedelta("1h")
@@ -392,3 +392,18 @@ def test_the_points_are_those_of_the_restore_points(sets: BackupSets, found: ob.
     points = ob.restore_points(sets)
     expected = points[points["restorable"]].reset_index(drop=True)
     pd.testing.assert_frame_equal(found.points, expected[list(found.points.columns)])
+
+
+def test_who_is_outside_and_not_in_the_inventory_is_named_and_counted() -> None:
+    sets = ob.sample()
+    who = sets.tenants[["instance_id", "tenant_id", "tenant_name"]].drop_duplicates()
+    dropped = (who["tenant_name"] == "identity") & (who["instance_id"] == "obnwqwwvume0")
+    inventory = conform(who[~dropped].reset_index(drop=True), "inventory")
+    found = ob.review(replace(sets, inventory=inventory), rpo="27h")
+    (note,) = found.provenance["notes"]
+    assert note == (
+        "outside the RPO, but no longer in the inventory: identity of obnwqwwvume0; "
+        "counted all the same"
+    )
+    assert found.summary["tenants_outside"] == 1
+    assert not ob.review(sets, rpo="27h").provenance["notes"]

@@ -201,6 +201,8 @@ def test_facts_of_a_plain_frame_changed_by_pandas() -> None:
     known = schema.facts(loose)
     schema.check(known.tenants[frame.columns], "tenants")
     assert known.tenants["mine"].eq(1).all()
+    without = schema.facts(frame.drop(columns="duration")).tenants["duration"]
+    assert without.tolist() == frame["duration"].tolist()
     assert known.as_of == frame["end_time"].max()
     assert known.clusters is None
 
