@@ -223,7 +223,7 @@ class Client:
             The set as the API sends it.
         """
         path = f"{_path(instance_id)}/backup/data/sets/{_quoted(backup_set_id, 'a backup set id')}"
-        data = self._call(path, {}, self._payload, instance_id)
+        data = self._alone(path, self._payload, instance_id)
         if not isinstance(data, dict):
             raise ApiError(f"GET {path}: no set in the answer", instance_id=instance_id)
         return data
@@ -242,8 +242,8 @@ class Client:
             The rows as the API sends them; the intervals are in `timeIntervalList`.
         """
         path = f"{_path(instance_id)}/backup/restore/tenants"
-        read: Read[dict[str, Any]] = self._call(
-            path, {}, lambda reply: self._plain(reply, None, instance_id, path), instance_id
+        read: Read[dict[str, Any]] = self._alone(
+            path, lambda reply: self._plain(reply, None, instance_id, path), instance_id
         )
         return list(read.rows.values())
 
@@ -456,6 +456,14 @@ class Client:
             if not self._transport.closing.is_set():
                 raise
         raise ApiError(CLOSED)
+
+    def _alone(self, path: str, decode: Callable[[Reply], Any], instance_id: str) -> Any:  # noqa: ANN401 - what `decode` returns
+        """Make a call that is no part of a list, within the same bound on requests in flight."""
+        try:
+            waiting = self._submit(self._requests, self._call, path, {}, decode, instance_id)
+            return waiting.result()
+        except CancelledError:
+            raise ApiError(f"GET {path}: {CLOSED}", instance_id=instance_id) from None
 
     def _call(
         self,
