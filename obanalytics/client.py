@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import queue
 import warnings
@@ -21,11 +22,9 @@ from obanalytics.wire import (
     decode_envelope,
     decode_page,
     envelope_error,
-    time_to_send,
 )
 
 if TYPE_CHECKING:
-    import datetime as dt
     from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
     from concurrent.futures import Future
 
@@ -344,7 +343,7 @@ class Client:
         pages : list of Page, or ObanalyticsError
             Its pages, or why there are none.
         """
-        params = {"startTime": time_to_send(start, "start"), "endTime": time_to_send(end, "end")}
+        params = {"startTime": _utc(start, "start"), "endTime": _utc(end, "end")}
         params["checkBackupSetDownloadEnable"] = "true" if check_download else ""
         asked = {name: value for name, value in params.items() if value}
         events: queue.SimpleQueue[tuple[str, Any, int]] = queue.SimpleQueue()
@@ -563,3 +562,17 @@ def _quoted(name: str, what: str) -> str:
     if not isinstance(name, str) or not name.strip() or not name.strip("."):
         raise ValueError(f"{what} is a text that is not empty, not {name!r}")
     return quote(name, safe="")
+
+
+def _utc(moment: dt.datetime | None, name: str) -> str:
+    """Return an instant as the API takes it: UTC, whole seconds; a window is never narrowed."""
+    if moment is None:
+        return ""
+    if not isinstance(moment, dt.datetime):
+        raise TypeError(f"{name} must be a datetime with a time zone, not {moment!r}")
+    if moment.tzinfo is None:
+        raise ValueError(f"{name} has no time zone: {moment}")
+    utc = moment.astimezone(dt.UTC)
+    if name == "end" and utc.microsecond:
+        utc += dt.timedelta(seconds=1)
+    return utc.strftime("%Y-%m-%dT%H:%M:%SZ")

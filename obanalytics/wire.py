@@ -410,38 +410,6 @@ def count_of(total: object) -> int | None:
     return total if is_count else None  # type: ignore[return-value]
 
 
-def time_to_send(moment: dt.datetime | None, name: str) -> str:
-    """Return an instant as the API takes it: UTC, whole seconds; a window is never narrowed.
-
-    Parameters
-    ----------
-    moment : datetime or None
-        The instant, with a zone.
-    name : str
-        ``start`` or ``end``.
-
-    Returns
-    -------
-    str
-        ``YYYY-MM-DDThh:mm:ssZ``; empty for None.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When it is no instant, or has no zone.
-    """
-    if moment is None:
-        return ""
-    if not isinstance(moment, dt.datetime):
-        raise TypeError(f"{name} must be a datetime with a time zone, not {moment!r}")
-    if moment.tzinfo is None:
-        raise ValueError(f"{name} has no time zone: {moment}")
-    utc = moment.astimezone(dt.UTC)
-    if name == "end" and utc.microsecond:
-        utc += dt.timedelta(seconds=1)
-    return utc.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def envelope_error(body: bytes) -> tuple[str | None, str]:
     """Return the error code and message that a body holds, in any of the shapes seen.
 

@@ -166,7 +166,8 @@ def test_contributing_lists_the_rows_of_the_house() -> None:
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
 def test_modules_and_functions_stay_short(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
-    limit = 800 if path.stem == "coverage" else 650  # coverage is split with its own issue
+    # Two files would put a fourth on the way of an analysis; see docs/decisions.md.
+    limit = 800 if path.stem == "coverage" else 600
     assert len(source.splitlines()) <= limit
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef):

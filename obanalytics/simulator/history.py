@@ -8,6 +8,8 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from obanalytics.simulator.rows import row, stamp
+
 DAY = dt.timedelta(days=1)
 FULL, INCREMENTAL = "FULL_BACKUP", "INCREMENTAL_BACKUP"
 # Only BACKUP_NOW is documented; what a scheduled run carries is not known, so this is invented.
@@ -225,7 +227,7 @@ class History:
         moment = self.now if at is None else at
         runs = [run for run in (instance.runs if instance else []) if run["start"] <= moment]
         gone = expired(runs, moment, self.scenario.retention_days)
-        return [_row(run, moment) for run in reversed(runs) if run["id"] not in gone]
+        return [row(run, moment) for run in reversed(runs) if run["id"] not in gone]
 
     def restorable(self, instance_id: str, at: dt.datetime | None = None) -> list[dict[str, Any]]:
         """Return the rows of the list of restorable tenants at an instant.
@@ -385,22 +387,6 @@ def expired(runs: list[dict[str, Any]], at: dt.datetime, days: int | None) -> se
         elif run["mode"] == FULL and run["status"] == "DONE":
             kept_full = True
     return gone
-
-
-def stamp(moment: dt.datetime) -> str:
-    """Return an instant as the API writes it.
-
-    Parameters
-    ----------
-    moment : datetime
-        The instant [UTC].
-
-    Returns
-    -------
-    str
-        ``YYYY-MM-DDThh:mm:ssZ``.
-    """
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _word(chance: random.Random, length: int) -> str:
@@ -595,53 +581,3 @@ def _damage(child: dict[str, Any], plant: Plant, tenant: Tenant) -> None:
     elif plant.kind == "running":
         child["slowness"] *= 1000
     _time(child, tenant)
-
-
-def _row(run: dict[str, Any], at: dt.datetime) -> dict[str, Any]:
-    """Write a run as the API lists it at an instant."""
-    children = [c for c in run["children"] if c["start"] <= at and not c.get("gone")]
-    nested = [_tenant_row(run, child, at) for child in children]
-    size = round(sum(child["dataBackupSize"] for child in nested), 2)
-    shown = {
-        "backupObjectType": "CLUSTER",
-        "backupSetId": run["id"],
-        "dataVersion": 1,
-        "tenantBackupSetList": nested,
-        "tenantId": "sys",
-        "tenantName": "*",
-        "validity": "VALID",
-    }
-    return _common(run, run["mode"], run["trigger"], at) | shown | {"dataBackupSize": size}
-
-
-def _tenant_row(run: dict[str, Any], child: dict[str, Any], at: dt.datetime) -> dict[str, Any]:
-    """Write a tenant's set as the API lists it at an instant."""
-    row = _common(child, child["mode"], run["trigger"], at)
-    unfinished = row["status"] != "DONE"
-    return row | {
-        "backupObjectType": "TENANT",
-        "backupSetId": child["id"],
-        "dataBackupSize": 0 if unfinished else round(child["size"], 2),
-        "dataVersion": 123000325,
-        "tenantId": child["tenant"].tenant_id,
-        "tenantName": child["tenant"].name_at(child["start"]),
-        "validity": None if unfinished else child["validity"],
-    }
-
-
-def _common(each: dict[str, Any], mode: str, trigger: str, at: dt.datetime) -> dict[str, Any]:
-    """Write what both levels have; what is not finished has no checkpoint and no end."""
-    running = each["end"] > at
-    status = "DOING" if running else each["status"]
-    return {
-        "backupMode": "PHYSICAL_BACKUP",
-        "checkpoint": stamp(each["checkpoint"]) if status == "DONE" else None,
-        "dataBackupMode": mode,
-        "downloadEnabled": False,
-        "downloadTaskId": -1,
-        "endTime": None if running else stamp(each["end"]),
-        "startTime": stamp(each["start"]),
-        "status": status,
-        "storageClass": "standard",
-        "triggerMode": trigger,
-    }

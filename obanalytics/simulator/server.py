@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from obanalytics.simulator.digest import DigestGate
 from obanalytics.simulator.faults import Answer, spoil
-from obanalytics.simulator.history import stamp
+from obanalytics.simulator.rows import stamp
 
 if TYPE_CHECKING:
     import datetime as dt
