@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from threading import Event, Lock
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
 from obanalytics.errors import ApiError, ClientWarning, DataError, ObanalyticsError
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 _Row = TypeVar("_Row")
 _Result = TypeVar("_Result")
+When: TypeAlias = str | dt.date
 
 MAX_PAGE_SIZE = 100
 
@@ -276,8 +277,8 @@ class Client:
     def backup_sets(
         self,
         instance_id: str,
-        start: dt.datetime | None = None,
-        end: dt.datetime | None = None,
+        start: When | None = None,
+        end: When | None = None,
         *,
         check_download: bool = False,
     ) -> Iterator[Page]:
@@ -290,9 +291,9 @@ class Client:
         ----------
         instance_id : str
             The instance.
-        start, end : datetime or None
-            What to ask the server for, with a zone; which sets it selects by them is not
-            documented.
+        start, end : datetime, date, str or None
+            What to ask the server for; naive times are read as UTC. Which sets it selects by them
+            is not documented.
         check_download : bool
             Ask the server to check which sets can be downloaded.
 
@@ -317,8 +318,8 @@ class Client:
     def walk(
         self,
         instance_ids: Iterable[str],
-        start: dt.datetime | None = None,
-        end: dt.datetime | None = None,
+        start: When | None = None,
+        end: When | None = None,
         *,
         check_download: bool = False,
         on_page: Callable[[str, int, int], object] | None = None,
@@ -329,8 +330,8 @@ class Client:
         ----------
         instance_ids : iterable of str
             The instances.
-        start, end : datetime or None
-            What to ask the server for, with a zone.
+        start, end : datetime, date, str or None
+            What to ask the server for; naive times are read as UTC.
         check_download : bool
             Ask the server to check which sets can be downloaded.
         on_page : callable or None
@@ -564,15 +565,17 @@ def _quoted(name: str, what: str) -> str:
     return quote(name, safe="")
 
 
-def _utc(moment: dt.datetime | None, name: str) -> str:
+def _utc(moment: When | None, name: str) -> str:
     """Return an instant as the API takes it: UTC, whole seconds; a window is never narrowed."""
     if moment is None:
         return ""
-    if not isinstance(moment, dt.datetime):
-        raise TypeError(f"{name} must be a datetime with a time zone, not {moment!r}")
-    if moment.tzinfo is None:
-        raise ValueError(f"{name} has no time zone: {moment}")
-    utc = moment.astimezone(dt.UTC)
+    try:
+        text = moment if isinstance(moment, str) else moment.isoformat()
+        utc = dt.datetime.fromisoformat(text)
+    except (AttributeError, ValueError):
+        kind = ValueError if isinstance(moment, str) else TypeError
+        raise kind(f"{name} must be a datetime, a date or ISO 8601 text, not {moment!r}") from None
+    utc = (utc if utc.tzinfo else utc.replace(tzinfo=dt.UTC)).astimezone(dt.UTC)
     if name == "end" and utc.microsecond:
         utc += dt.timedelta(seconds=1)
     return utc.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -173,16 +173,19 @@ def test_window_is_sent_in_utc_and_whole_seconds_and_never_narrowed(
 
 
 @pytest.mark.parametrize("name", ["start", "end"])
-def test_instant_without_a_zone_and_what_is_none_are_refused(
+def test_instants_without_a_zone_are_utc_and_what_is_none_is_refused(
     mock: Mocker, client: Client, name: str
 ) -> None:
-    naive = dt.datetime(2026, 5, 1)  # noqa: DTZ001 - refused
-    with pytest.raises(ValueError, match=f"{name} has no time zone: 2026-05-01 00:00:00"):
-        next(client.backup_sets("ob1", **{name: naive}))
-    for value in ("2026-05-01", dt.date(2026, 5, 1), 0):
-        with pytest.raises(TypeError, match=f"{name} must be a datetime with a time zone, not"):
-            next(client.backup_sets("ob1", **{name: value}))  # type: ignore[arg-type]
-    assert mock.call_count == 0
+    serve_list(mock, sets(1))
+    naive = dt.datetime(2026, 5, 1)  # noqa: DTZ001 - read as UTC
+    for value in ("2026-05-01", "2026-05-01T08:00+08:00", dt.date(2026, 5, 1), naive):
+        list(client.backup_sets("ob1", **{name: value}))
+        assert query_of(mock.last_request)[f"{name}Time"] == "2026-05-01T00:00:00Z"
+    sent = mock.call_count
+    for wrong in ("yesterday", "", 0, True):
+        with pytest.raises((TypeError, ValueError), match=f"{name} must be a datetime, a date or"):
+            next(client.backup_sets("ob1", **{name: wrong}))  # type: ignore[arg-type]
+    assert mock.call_count == sent
 
 
 @pytest.mark.parametrize(("check", "sent"), [(True, "true"), (False, None)])
