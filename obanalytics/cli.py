@@ -148,8 +148,8 @@ def _add_review(commands: Any) -> None:  # noqa: ANN401 - argparse's own
     made.add_argument(
         "--fail-on",
         choices=SEVERITIES,
-        help=f"exit with {FOUND} when: critical, a tenant is outside its RPO now; warning, or "
-        "there was a gap or something could not be judged; any, or a note was made",
+        help=f"exit with {FOUND} when: critical, a tenant is outside its RPO now or has no set; "
+        "warning, or there was a gap or something could not be judged; any, or a note was made",
     )
     _add_window(made)
     _add_service(made)
@@ -242,7 +242,7 @@ def _load(options: argparse.Namespace, ids: list[str]) -> BackupSets:
     from obanalytics.dataset import load  # noqa: PLC0415
 
     with _client(options) as client:
-        return load(
+        sets = load(
             "all" if ids == ["all"] else ids,
             options.start,
             options.end,
@@ -254,13 +254,20 @@ def _load(options: argparse.Namespace, ids: list[str]) -> BackupSets:
             inventory=True,
             progress=False if options.quiet else None,
         )
+    if sets.source.failed and not sets.source.instances:
+        raise ApiError(f"no instance could be read, nothing was saved: {_failures(sets)}")
+    return sets
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    """Fetch and save."""
+    """Fetch and save; an earlier save is not replaced by nothing."""
+    from obanalytics.store import is_free, is_saved  # noqa: PLC0415
+
+    if not is_free(options.out):
+        raise FileExistsError(f"--out {options.out}: holds something else; name a new folder")
     sets = _load(options, options.instance)
-    if sets.source.failed and not sets.source.instances:
-        raise ApiError(f"no instance could be read, nothing was saved: {_failures(sets)}")
+    if not len(sets) and not len(sets.tenants) and is_saved(options.out):
+        raise ApiError(f"no backup set was listed; what was saved in {options.out} is kept")
     sets.save(options.out)
     if options.json:
         _print_json(_described(sets) | {"saved": str(options.out)})
@@ -364,8 +371,9 @@ def _write(found: Review, path: Path) -> None:
 def _is_found(found: Review, severity: str) -> bool:
     """Tell whether there is something at or above a severity."""
     summary = found.summary
-    grave = summary["tenants_outside"] > 0
-    middling = summary["gaps"] > 0 or summary["tenants_unknown"] > 0 or not summary["tenants"]
+    # Nothing to judge is no good news.
+    grave = summary["tenants_outside"] or summary["tenants_without_sets"] or not summary["tenants"]
+    middling = summary["gaps"] or summary["tenants_unknown"]
     noted = bool(found.provenance["notes"])
     return bool(grave or (severity != "critical" and middling) or (severity == "any" and noted))
 

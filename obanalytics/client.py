@@ -497,7 +497,7 @@ class Client:
             if not row.backup_set_id:
                 where = f"instance {instance_id}, {place}, row {position}"
                 raise DataError(f"{where}: field backupSetId is missing", instance_id=instance_id)
-            rows[row.backup_set_id, row.storage_class] = row
+            rows[row.backup_set_id, row.storage_class, row.tenant_id] = row
         return Read(rows, len(page.sets), self._count(page.total), reply)
 
     def _plain(

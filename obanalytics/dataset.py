@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import re
 import warnings
 import zipfile
 import zlib
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from obanalytics.errors import DataError, DataWarning, ObanalyticsError
+from obanalytics.errors import ApiError, DataError, DataWarning, ObanalyticsError
 from obanalytics.flatten import Flattener
 from obanalytics.progress import Bar, somebody_looks
 from obanalytics.schema import (
@@ -30,8 +31,8 @@ from obanalytics.schema import (
     newest_time,
     stand_in,
 )
-from obanalytics.store import is_saved
-from obanalytics.wire import decode_page
+from obanalytics.store import MANIFEST, is_saved
+from obanalytics.wire import NO_TIME, FieldError, decode_page, parse_times
 
 if TYPE_CHECKING:
     import os
@@ -51,6 +52,7 @@ MAX_NOTES = 5
 # When the bundled sample ends; its README says how it was made.
 _SAMPLE_AS_OF = "2026-11-01T06:00Z"
 _SUFFIXES = (".json", ".jsonl", ".ndjson")
+_ID = re.compile(r"ob[0-9a-z]{3,}")
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 
 
@@ -121,17 +123,37 @@ def load(  # noqa: PLR0913 - each is a question that only the caller can answer
         raise ValueError(f'on_error must be "raise" or "collect", not {on_error!r}')
     with ExitStack() as stack:
         service = client or stack.enter_context(_own_client())
-        everything = service.instances() if instance_ids == "all" or inventory else []
-        ids = _ids(instance_ids, everything)
-        fetch = _Fetch(service, ids, window, since, collect=on_error == "collect")
+        collect = on_error == "collect"
+        everything: list[dict[str, Any]] | ObanalyticsError = []
+        if _is_all(instance_ids) or inventory:
+            everything = _instances(service, must=_is_all(instance_ids) or not collect)
+        ids = _ids(instance_ids, everything, service)
+        fetch = _Fetch(service, ids, window, since, collect=collect)
         fetch.sets(check_download=check_download, progress=_watch(progress, len(ids), stack))
         sets = fetch.facts(check_download=check_download)
         if restorable:
             sets = fetch.table(sets, "restorable", _restorable_rows)
-        if inventory:
+        if inventory and isinstance(everything, ObanalyticsError):
+            sets = _noted(sets, f"no inventory table: {everything}")
+        elif inventory and isinstance(everything, list):
             by_id = {str(each.get("instanceId")): each for each in everything}
             sets = fetch.table(sets, "inventory", lambda c, i: _inventory_rows(c, i, by_id))
     return sets
+
+
+def _instances(service: Client, *, must: bool) -> list[dict[str, Any]] | ObanalyticsError:
+    """Return the project's instances; or why they cannot be had, where that can be borne."""
+    try:
+        return service.instances()
+    except ObanalyticsError as error:
+        if must:
+            raise
+        return error
+
+
+def _noted(sets: BackupSets, *notes: str) -> BackupSets:
+    """Return the sets with notes."""
+    return replace(sets, source=replace(sets.source, notes=(*sets.source.notes, *notes)))
 
 
 def _own_client() -> Client:
@@ -223,27 +245,44 @@ class _Fetch:
         notes = [f"no {name} table of instance {i}: {error}" for i, error in refused.items()]
         if len(notes) > MAX_NOTES:
             notes[MAX_NOTES:] = [f"nor of {len(notes) - MAX_NOTES} more instances"]
-        source = replace(sets.source, notes=(*sets.source.notes, *notes))
+        sets = _noted(sets, *notes)
         if ids and len(refused) == len(ids):
-            return replace(sets, source=source)
+            return sets
         rows = [row for each in found if not isinstance(each, ObanalyticsError) for row in each]
         frame = pd.DataFrame(rows) if rows else empty(name)  # type: ignore[arg-type]
-        return replace(sets, source=source, **{name: conform(frame, name)})  # type: ignore[arg-type]
+        return replace(sets, **{name: conform(frame, name)})  # type: ignore[arg-type]
 
 
 def _restorable_rows(client: Client, instance_id: str) -> list[dict[str, Any]]:
     """Return the rows of an instance's restorable intervals."""
-    return [
-        {
-            "instance_id": instance_id,
-            "tenant_id": tenant.get("tenantId"),
-            "start": interval.get("startTime"),
-            "end": interval.get("endTime"),
-            "storage_class": interval.get("storageType", tenant.get("storageType")),
-        }
-        for tenant in client.restorable_windows(instance_id)
-        for interval in tenant.get("timeIntervalList") or []
-    ]
+    rows = []
+    for tenant in client.restorable_windows(instance_id):
+        intervals = tenant.get("timeIntervalList") or []
+        if not isinstance(intervals, list) or not all(isinstance(i, dict) for i in intervals):
+            who = f"instance {instance_id}, tenant {tenant.get('tenantId')}"
+            what = f"{who}: field timeIntervalList is no list of intervals"
+            raise DataError(what, instance_id=instance_id)
+        rows += [
+            {
+                "instance_id": instance_id,
+                "tenant_id": tenant.get("tenantId"),
+                "start": _time(each, "startTime", instance_id),
+                "end": _time(each, "endTime", instance_id),
+                "storage_class": each.get("storageType", tenant.get("storageType")),
+            }
+            for each in intervals
+        ]
+    return rows
+
+
+def _time(row: dict[str, Any], field: str, instance_id: str) -> pd.Timestamp | None:
+    """Read a time of an optional table in any of the forms that times come in."""
+    try:
+        times, _ = parse_times([row.get(field)])
+    except FieldError as error:
+        what = f"field {field} is impossible: {error.value!r:.80}"
+        raise DataError(f"instance {instance_id}: {what}", instance_id=instance_id) from None
+    return None if times[0] == NO_TIME else pd.Timestamp(int(times[0]), unit="us", tz="UTC")
 
 
 def _inventory_rows(
@@ -259,7 +298,7 @@ def _inventory_rows(
             "tenant_id": tenant.get("tenantId"),
             "tenant_name": tenant.get("tenantName"),
             "tenant_status": tenant.get("status"),
-            "created_time": tenant.get("createTime"),
+            "created_time": _time(tenant, "createTime", instance_id),
             "data_merge_time": tenant.get("dataMergeTime", instance.get("dataMergeTime")),
         }
         for tenant in client.tenants(instance_id) or [{}]
@@ -280,7 +319,8 @@ def read(
         lines, any of them gzipped; or a folder or zip of such files.
     instance_id : str or None
         The instance that the responses are of: they do not say it themselves. None takes the
-        subfolder a file lies in, else the name of `path`, and says so in `.source.notes`.
+        first folder on the way to a file that looks like an id (``ob…``), else the one it lies in,
+        else the name of `path`, and says so in `.source.notes`.
     as_of : instant or None
         The instant at which the facts were true [UTC]; None takes what was saved, else the newest
         time in the data.
@@ -326,6 +366,9 @@ class _Reading:
         if instance is None:
             instance = folder or self.source.name.split(".")[0]
             self.guessed = True
+        if Path(name).name == MANIFEST:
+            place = (self.source / name).parent if self.source.is_dir() else self.source
+            raise DataError(f"{place} was saved by obanalytics: read it by itself, unpacked")
         for where, text in _documents(name, body):
             page = decode_page(text, instance_id=instance, where=where)
             if page.success is False or not page.has_data:
@@ -400,10 +443,26 @@ def _window(start: Instant | None, end: Instant | None) -> Window | None:
     return Window(first, last)
 
 
-def _ids(wanted: str | Collection[str], everything: list[dict[str, Any]]) -> list[str]:
+def _is_all(wanted: object) -> bool:
+    """Tell whether all instances of the project are asked for."""
+    return isinstance(wanted, str) and wanted == "all"
+
+
+def _ids(
+    wanted: str | Collection[str],
+    everything: list[dict[str, Any]] | ObanalyticsError,
+    service: Client,
+) -> list[str]:
     """Return the instance ids to ask, each once."""
-    if wanted == "all":
-        return [str(each["instanceId"]) for each in everything if each.get("instanceId")]
+    if _is_all(wanted):
+        listed = [] if isinstance(everything, ObanalyticsError) else everything
+        ids = [str(each["instanceId"]) for each in listed if each.get("instanceId")]
+        if not ids:
+            raise ApiError(
+                f"{service!r} lists no instances: check the project, and whether the key may see "
+                "any; or name them"
+            )
+        return ids
     ids = [wanted] if isinstance(wanted, str) else list(dict.fromkeys(wanted))
     strange = [each for each in ids if not isinstance(each, str) or not each.strip()]
     if strange or not ids:
@@ -448,16 +507,24 @@ def _files(source: Path) -> Iterator[tuple[str, str, bytes]]:
         for path in sorted(source.rglob("*")):
             inner = path.relative_to(source)
             if path.is_file() and _wanted(inner):
-                yield str(inner), inner.parts[0] if len(inner.parts) > 1 else "", path.read_bytes()
+                yield str(inner), _folder_of(inner), path.read_bytes()
     elif zipfile.is_zipfile(source):
-        with zipfile.ZipFile(source) as archive:
-            for name in sorted(archive.namelist()):
-                inner = Path(name)
-                if not name.endswith("/") and _wanted(inner):
-                    folder = inner.parts[-2] if len(inner.parts) > 1 else ""
-                    yield f"{source.name}/{name}", folder, archive.read(name)
+        try:
+            with zipfile.ZipFile(source) as archive:
+                for name in sorted(archive.namelist()):
+                    inner = Path(name)
+                    if not name.endswith("/") and _wanted(inner):
+                        yield f"{source.name}/{name}", _folder_of(inner), archive.read(name)
+        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+            raise DataError(f"file {source.name}: damaged or locked zip: {error}") from None
     else:
         yield source.name, "", source.read_bytes()
+
+
+def _folder_of(inner: Path) -> str:
+    """Return the folder that names a file's instance: one that looks like an id, else its own."""
+    folders = inner.parts[:-1]
+    return next((each for each in folders if _ID.fullmatch(each)), folders[-1] if folders else "")
 
 
 def _wanted(inner: Path) -> bool:

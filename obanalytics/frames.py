@@ -18,6 +18,8 @@ SPAN = "timedelta64[us]"
 STATES = ("done", "running", "failed", "cancelled", "expired", "unknown")
 # A set is one row per storage class that holds a copy of it.
 KEY = ("instance_id", "backup_set_id", "storage_class")
+# Rows of different tenants are never one set, whatever their ids.
+KEYS = {"clusters": KEY, "tenants": (*KEY, "tenant_id")}
 # The tenant that cluster sets stand in for where an instance lists no tenants.
 STAND_IN = "sys"
 
@@ -219,15 +221,16 @@ def _row_problems(frame: pd.DataFrame, level: Level) -> list[str]:
     strange = frame["state"].isna() | ~frame["state"].isin(STATES)
     if strange.any():
         problems.append(f"{int(strange.sum())} rows whose state is none of {', '.join(STATES)}")
-    if twice := int(frame.duplicated(list(KEY)).sum()):
-        problems.append(f"{twice} rows repeat a key ({', '.join(KEY)})")
+    if twice := int(frame.duplicated(list(KEYS[level])).sum()):
+        problems.append(f"{twice} rows repeat a key ({', '.join(KEYS[level])})")
     return problems
 
 
 def _fits(values: pd.Series, column: Column) -> bool:
     """Tell whether a column already has its dtype."""
     if column.dtype == "category":
-        return isinstance(values.dtype, pd.CategoricalDtype)
+        labels = getattr(values.dtype, "categories", None)
+        return labels is not None and (not len(labels) or labels.inferred_type == "string")
     if column.dtype == "string":  # pandas has two kinds of text; ours has NA, not NaN
         return isinstance(values.dtype, pd.StringDtype) and values.dtype.na_value is pd.NA
     return bool(values.dtype == column.dtype)
@@ -238,7 +241,13 @@ def _cast(values: pd.Series, column: Column) -> pd.Series:
     if _fits(values, column):
         return values
     if column.dtype == TIME:
-        return pd.to_datetime(values, utc=True).astype(TIME)
+        if pd.api.types.is_numeric_dtype(values.dtype) and values.notna().any():
+            raise TypeError("numbers are no instants: their unit would be a guess")
+        form = {} if values.dtype.kind == "M" else {"format": "ISO8601"}
+        return pd.to_datetime(values, utc=True, **form).astype(TIME)
+    if column.dtype == "category":  # ids read back from CSV may be numbers
+        made = values.astype("string").astype("category").cat
+        return made.rename_categories(made.categories.astype("str"))
     return values.astype(column.dtype)
 
 
@@ -322,9 +331,10 @@ def merge(early: pd.DataFrame, late: pd.DataFrame) -> pd.DataFrame:
         All keys; of a key in both the row of `late`, inside the window if either was.
     """
     both = concat([early, late])
-    inside = both.groupby(list(KEY), observed=True, dropna=False)["in_window"].transform("max")
+    keys = list(KEYS["clusters" if "tenant_sets" in both else "tenants"])
+    inside = both.groupby(keys, observed=True, dropna=False)["in_window"].transform("max")
     both["in_window"] = inside.astype(bool)
-    return both[~both.duplicated(list(KEY), keep="last")]
+    return both[~both.duplicated(keys, keep="last")]
 
 
 def join(early: pd.DataFrame | None, late: pd.DataFrame | None) -> pd.DataFrame | None:
@@ -426,9 +436,9 @@ class Source:
     notes: tuple[str, ...] = ()
 
     def __add__(self, other: Source) -> Source:
-        """Return what both say; an instance that answered either time has not failed."""
+        """Return what both say, this one first; who failed the later time has failed."""
         instances = tuple(dict.fromkeys((*self.instances, *other.instances)))
-        failed = {k: v for k, v in (self.failed | other.failed).items() if k not in instances}
+        failed = {k: v for k, v in self.failed.items() if k not in other.instances} | other.failed
         return Source(
             instances,
             _both(self.endpoint, other.endpoint) or None,
@@ -449,3 +459,97 @@ class Window(NamedTuple):
 
     start: pd.Timestamp | None
     end: pd.Timestamp | None
+
+
+def joined_window(
+    one: Window | None, other: Window | None, *, same_instances: bool
+) -> tuple[Window | None, str]:
+    """Return the window of facts that were merged of two.
+
+    Parameters
+    ----------
+    one, other : Window or None
+        What the earlier and the later facts cover; None is not limited.
+    same_instances : bool
+        Whether both are of the same instances.
+
+    Returns
+    -------
+    window : Window or None
+        What both cover together.
+    note : str
+        Where they leave a hole, or cover different instances differently, what one part covers
+        and the other does not would look like a gap: then what both cover, else what the later
+        covers, is the window, and this says so. Empty otherwise.
+    """
+    if one is None or other is None or one == other:
+        return (one if one == other else None), ""
+    first, second = sorted((one, other), key=lambda w: (w.start is not None, w.start or 0))
+    touch = first.end is None or second.start is None or first.end >= second.start
+    if touch and same_instances:
+        ends = [w.end for w in (first, second)]
+        end = None if None in ends else max(e for e in ends if e is not None)
+        return Window(first.start, end), ""
+    both = overlap(one, other)
+    if both.start is not None and both.end is not None and both.end <= both.start:
+        both = other
+    texts = [" to ".join(map(instant_text, window)) for window in (one, other, both)]
+    return both, "the parts cover {} and {}; analyses look at {}".format(*texts)
+
+
+def overlap(one: Window, other: Window) -> Window:
+    """Return what two windows share.
+
+    Parameters
+    ----------
+    one, other : Window
+        The windows.
+
+    Returns
+    -------
+    Window
+        Ends before it starts where they share nothing.
+    """
+    starts = [bound for bound in (one.start, other.start) if bound is not None]
+    ends = [bound for bound in (one.end, other.end) if bound is not None]
+    return Window(max(starts, default=None), min(ends, default=None))
+
+
+def is_inside(begun: pd.Series, window: Window | None) -> pd.Series:
+    """Tell which sets began in a window.
+
+    Parameters
+    ----------
+    begun : Series
+        When each row's cluster set started [UTC]; rows without a start count as inside.
+    window : Window or None
+        The window; None is not limited.
+
+    Returns
+    -------
+    Series
+        Booleans.
+    """
+    start, end = window or Window(None, None)
+    inside = pd.Series(data=True, index=begun.index)
+    if start is not None:
+        inside &= ~(begun < start)
+    if end is not None:
+        inside &= ~(begun >= end)
+    return inside
+
+
+def instant_text(value: pd.Timestamp | None) -> str:
+    """Return an instant as text, or a dash.
+
+    Parameters
+    ----------
+    value : Timestamp or None
+        The instant [UTC].
+
+    Returns
+    -------
+    str
+        To the minute.
+    """
+    return "—" if value is None or pd.isna(value) else value.strftime("%Y-%m-%d %H:%M UTC")

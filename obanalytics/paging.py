@@ -121,11 +121,9 @@ class Paging(Generic[_Row]):
         self.told(1, expected)
         self._follow(walk, min(expected, self.max_pages))
         walk.check()
-        if len(walk.reads) > 1:
-            last = max(number for number, read in walk.reads.items() if read.listed)
-            again = {n: self.submit(self.fetch, n, size) for n in sorted({1, last})}
-            for number, future in again.items():
-                walk.confirm(number, future.result())
+        again = {n: self.submit(self.fetch, n, size) for n in walk.doubtful()}
+        for number, future in again.items():
+            walk.confirm(number, future.result())
         return walk
 
     def _follow(self, walk: _Walk[_Row], expected: int) -> None:
@@ -196,10 +194,24 @@ class _Walk(Generic[_Row]):
         if self.total is not None and len(self.seen) < self.total:
             raise self.moved("rows are missing")
 
+    def doubtful(self) -> list[int]:
+        """Return the pages to read once more.
+
+        Of several pages the first and the last; and the empty one that ended the list, where
+        nothing else says that it ends there: a server may answer with nothing by mistake.
+        """
+        last = len(self.reads)
+        listed = [number for number, read in self.reads.items() if read.listed]
+        pages = {1, max(listed)} if last > 1 else set()
+        if not self.reads[last].listed and self.total is None:
+            pages.add(last)
+        return sorted(pages)
+
     def confirm(self, number: int, read: Read[_Row]) -> None:
         """Raise unless a page holds what it held before; keep its later copy."""
         before = self.reads[number]
-        if read.rows.keys() != before.rows.keys() or read.total != before.total:
+        same_total = read.total == before.total or not before.listed
+        if read.rows.keys() != before.rows.keys() or not same_total:
             raise self.moved(f"page {number} changed while it was read")
         self.reads[number] = read
 

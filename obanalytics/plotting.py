@@ -362,7 +362,7 @@ def _write_shares(ax: Axes, shown: pd.DataFrame) -> None:
     look |= {"fontsize": 8.5, "va": "center"}
     for y, row in enumerate(shown.itertuples()):
         outside = bool(row.rpo_ratio > 1)
-        now = "unbounded" if np.isinf(row.rpo_ratio) else format_span(row.exposure_now)
+        now = "unbounded" if pd.isna(row.exposure_now) else format_span(row.exposure_now)
         bold = {"color": _BAD, "fontweight": "bold"} if outside else {}
         ax.annotate(format_share(row.time_in_rpo), (1, y), **left, **look)
         ax.annotate(now, (1, y), **right, **look, **bold)

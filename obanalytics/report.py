@@ -315,7 +315,7 @@ _COVERAGE = (
     _Column("RPO now", lambda r: words(r.rpo_state), number=False, short="Now", look=_state_look),
     _Column(
         "Exposed now",
-        lambda r: _bounded(r.exposure_now, unbounded=r.rpo_ratio == float("inf")),
+        lambda r: _bounded(r.exposure_now, unbounded=pd.isna(r.exposure_now)),
         short="Exposed",
     ),
     _Column("Time in RPO", lambda r: format_share(r.time_in_rpo), short="In RPO"),
@@ -519,8 +519,10 @@ def _cards(review: ReviewData) -> list[dict[str, str]]:
     who = "none" if worst is None else plain(worst["tenant_name"], 30)
     newest = format_instant(s["newest_restore_point"])
     newest = newest if newest == "n/a" else f"{newest} UTC"
-    grade = "bad" if outside else "good" if s["tenants"] else ""
+    grade = "bad" if outside or s["tenants_without_sets"] else "good" if s["tenants"] else ""
     known = f", {unknown} not known" if unknown else ""
+    if s["tenants_without_sets"]:
+        known += f", {s['tenants_without_sets']} more without any set"
     cards = [
         ("Time inside RPO", format_share(s["time_in_rpo"]), "all tenants, weighted by time", ""),
         (

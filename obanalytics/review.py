@@ -23,7 +23,7 @@ from obanalytics.report import (
     render_text,
     write,
 )
-from obanalytics.schema import BackupSets, Source, Window, as_duration, facts, span
+from obanalytics.schema import STAND_IN, BackupSets, Source, Window, as_duration, facts, span
 from obanalytics.wording import worst_first
 
 if TYPE_CHECKING:
@@ -57,8 +57,9 @@ class Review:
         instances, tenants, sets (of tenants, in the window, copies counted once), restore_points,
         time_in_rpo (of the fleet, weighted by time; NaN where not known), tenants_inside,
         tenants_outside and tenants_unknown (at `as_of`, or at the end of a window that ends before;
-        unknown: would be inside if sets of unknown soundness were sound), gaps, longest_gap
-        [timedelta],
+        unknown: would be inside if sets of unknown soundness were sound), tenants_without_sets (in
+        the inventory for longer than the RPO, and in no backup set), gaps, longest_gap [timedelta;
+        without what of it is unknown],
         worst_tenant (dict of instance_id, tenant_id, tenant_name; None where no tenant has a gap or
         is outside), newest_restore_point [UTC], running (unfinished runs), failed_instances (ids).
     rpo : Timedelta or limits by tenant
@@ -192,14 +193,15 @@ def review(
         "durations": duration_trends(sets, as_of=as_of),
     }
     source = sets.source if isinstance(sets, BackupSets) else Source()
+    unprotected = _unprotected(known, limit)
     return Review(
         tables=tables,
-        summary=_summary(known, tables, source),
+        summary=_summary(known, tables, source, unprotected),
         rpo=limit,
         rpo_origin=origin,
         as_of=known.as_of,
         window=Window(*span(known)),
-        provenance=_provenance(known, source, _absent(known, tables["coverage"])),
+        provenance=_provenance(known, source, _notes(known, tables, unprotected)),
         points=_points(restore_points(sets, as_of=as_of), tables["coverage"]),
     )
 
@@ -220,7 +222,9 @@ def _rpo_state(coverage: pd.DataFrame, trusted: pd.DataFrame) -> pd.Categorical:
     return pd.Categorical.from_codes(codes, categories=list(RPO_STATES))
 
 
-def _summary(known: Facts, tables: dict[str, pd.DataFrame], source: Source) -> dict[str, Any]:
+def _summary(
+    known: Facts, tables: dict[str, pd.DataFrame], source: Source, unprotected: list[str]
+) -> dict[str, Any]:
     """Return the numbers that matter."""
     coverage, gaps = tables["coverage"], tables["gaps"]
     is_tenant = coverage["instance_id"].notna()
@@ -238,7 +242,8 @@ def _summary(known: Facts, tables: dict[str, pd.DataFrame], source: Source) -> d
         "tenants_outside": int(states["outside"]),
         "tenants_unknown": int(states["unknown"]),
         "gaps": len(gaps),
-        "longest_gap": gaps["gap"].max() if len(gaps) else pd.NaT,
+        "tenants_without_sets": len(unprotected),
+        "longest_gap": (gaps["gap"] - gaps["unknown"]).max() if len(gaps) else pd.NaT,
         "worst_tenant": _worst_tenant(tenants),
         "newest_restore_point": tenants["last_checkpoint"].max() if len(tenants) else pd.NaT,
         "running": int(tables["durations"]["running"].sum()),
@@ -263,23 +268,59 @@ def _points(points: pd.DataFrame, coverage: pd.DataFrame) -> pd.DataFrame:
     return points.loc[mine.isin(keys) & points["restorable"], _POINT].reset_index(drop=True)
 
 
-def _absent(known: Facts, coverage: pd.DataFrame) -> tuple[str, ...]:
-    """Say which tenants are outside and not in the inventory: dropped, perhaps, and yet counted."""
+def _notes(
+    known: Facts, tables: dict[str, pd.DataFrame], unprotected: list[str]
+) -> tuple[str, ...]:
+    """Say what the tables cannot show."""
+    notes = []
+    if unprotected:
+        notes.append(f"in the inventory, but in no backup set: {_listed(unprotected)}")
+    if absent := _absent(known, tables["coverage"]):
+        text = f"outside the RPO, but no longer in the inventory: {_listed(absent)}"
+        notes.append(f"{text}; counted all the same")
+    end = known.window.end
+    if end is not None and known.as_of is not None and end > known.as_of:
+        notes.append("the window ends after the facts do: what comes after them counts as a gap")
+    return tuple(notes)
+
+
+def _listed(names: list[str]) -> str:
+    """Return a few of the names, and how many more there are."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+_WHOSE = ["instance_id", "tenant_id", "tenant_name"]
+
+
+def _unprotected(known: Facts, limit: Any) -> list[str]:  # noqa: ANN401 - one limit or several
+    """Name the tenants of the inventory that no set is of, though one is due."""
     if known.inventory is None:
-        return ()
-    keys = ["instance_id", "tenant_id"]
-    there = set(known.inventory[keys].itertuples(index=False, name=None))
+        return []
+    ids = known.inventory["tenant_id"]
+    listed = known.inventory[ids.notna() & (ids != STAND_IN)]
+    seen = set(known.tenants[_WHOSE[:2]].itertuples(index=False, name=None))
+    whole = {instance for instance, tenant in seen if tenant == STAND_IN}  # lists no tenants
+    bounds = [each for each in (known.as_of, known.window.end) if each is not None]
+    if bounds and isinstance(limit, pd.Timedelta):
+        listed = listed[~(listed["created_time"] > min(bounds) - limit)]
+    rows = listed[_WHOSE].itertuples(index=False, name=None)
+    return [
+        f"{tenant if pd.isna(name) else name} of {instance}"
+        for instance, tenant, name in rows
+        if (instance, tenant) not in seen and instance not in whole
+    ]
+
+
+def _absent(known: Facts, coverage: pd.DataFrame) -> list[str]:
+    """Name the tenants that are outside and not in the inventory: dropped, perhaps."""
+    if known.inventory is None:
+        return []
+    there = set(known.inventory[_WHOSE[:2]].itertuples(index=False, name=None))
     listed = {instance for instance, _ in there}
     outside = coverage[coverage["rpo_state"].eq("outside") & coverage["instance_id"].isin(listed)]
-    rows = outside[[*keys, "tenant_name"]].itertuples(index=False, name=None)
-    gone = [
-        f"{name} of {instance}"
-        for instance, tenant, name in rows
-        if (instance, tenant) not in there
-    ]
-    more = f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else ""
-    note = f"outside the RPO, but no longer in the inventory: {', '.join(gone[:_NAMED])}{more}"
-    return (f"{note}; counted all the same",) if gone else ()
+    rows = outside[_WHOSE].itertuples(index=False, name=None)
+    return [f"{name} of {one}" for one, tenant, name in rows if (one, tenant) not in there]
 
 
 def _provenance(known: Facts, source: Source, notes: tuple[str, ...]) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 import html
 import re
+import warnings
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from obanalytics.errors import DataWarning
 from obanalytics.frames import (
     COLUMNS,
     KEY,
@@ -26,8 +28,12 @@ from obanalytics.frames import (
     concat,
     conform,
     empty,
+    instant_text,
+    is_inside,
     join,
+    joined_window,
     merge,
+    overlap,
 )
 from obanalytics.store import read_folder, write_folder
 
@@ -38,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "COLUMNS",
     "KEY",
+    "STAND_IN",
     "STATES",
     "BackupSets",
     "Duration",
@@ -123,6 +130,8 @@ def as_duration(value: Duration, name: str) -> pd.Timedelta:
         raise TypeError(
             f"{name} must be a duration such as '26h', not {type(value).__name__}: {value!r}"
         )
+    if isinstance(value, str) and re.fullmatch(r"\s*[+-]?\d+(\.\d*)?\s*", value):
+        raise ValueError(f"{name} has no unit: {value!r} (expected e.g. '26h')")
     # pandas is giving up 1d for 1D; people are not.
     text = re.sub(r"(?<=[\d ])d(?![a-zA-Z])", "D", value) if isinstance(value, str) else value
     try:
@@ -302,18 +311,26 @@ class BackupSets:
         if not isinstance(other, BackupSets):
             return NotImplemented
         early, late = (self, other) if _not_later(self.as_of, other.as_of) else (other, self)
-        window = _joined_window(early.window, late.window)
-        clusters = merge(early.clusters, late.clusters)
-        tenants = merge(_without_stand_ins(early), _without_stand_ins(late))
+        same = set(early.source.instances) == set(late.source.instances)
+        window, note = joined_window(early.window, late.window, same_instances=same)
+        clusters = arrange(merge(early.clusters, late.clusters))
+        tenants = arrange(merge(_without_stand_ins(early), _without_stand_ins(late)))
+        source = early.source + late.source
+        if note:
+            warnings.warn(note, DataWarning, stacklevel=2)
+            source = replace(source, notes=(*source.notes, note))
+            begun = cluster_start(clusters, tenants)
+            clusters = clusters.assign(in_window=is_inside(clusters["start_time"], window))
+            tenants = tenants.assign(in_window=is_inside(begun, window))
         merged = replace(
             late,
-            clusters=arrange(clusters),
-            tenants=arrange(tenants),
+            clusters=clusters,
+            tenants=tenants,
             window=window,
             restorable=join(early.restorable, late.restorable),
             inventory=join(early.inventory, late.inventory),
             as_of=late.as_of if late.as_of is not None else early.as_of,
-            source=self.source + other.source,
+            source=source,
         )
         return stand_in(merged)
 
@@ -324,7 +341,7 @@ class BackupSets:
         ----------
         start, end : instant or None
             Half-open bounds on the cluster set's `start_time`; tenant sets follow their cluster
-            set; None leaves that side open [UTC].
+            set; None, and what is outside of it, takes the window that was asked for [UTC].
 
         Returns
         -------
@@ -334,12 +351,17 @@ class BackupSets:
         Raises
         ------
         ValueError
-            When the end is before the start.
+            When the end is before the start, or the window asked for has nothing of it.
         """
         first = None if start is None else as_instant(start, "start")
         last = None if end is None else as_instant(end, "end")
         if first is not None and last is not None and last < first:
             raise ValueError(f"the window ends before it starts: start {first}, end {last}")
+        if self.window is not None:  # of what is beyond it nothing is known
+            first, last = overlap(Window(first, last), self.window)
+            if first is not None and last is not None and last < first:
+                asked = " to ".join(map(instant_text, self.window))
+                raise ValueError(f"nothing of start {start}, end {end} is in the window {asked}")
         begun = cluster_start(self.clusters, self.tenants)
         clusters = apply_window(self.clusters, self.clusters["start_time"], first, last)
         tenants = apply_window(self.tenants, begun, first, last)
@@ -381,9 +403,9 @@ class BackupSets:
             labels = {*frame["tenant_id"].dropna(), *frame["tenant_name"].dropna()}
             wanted = _named(tenants, labels, "tenant")
             hit = frame["tenant_id"].isin(wanted) | frame["tenant_name"].isin(wanted)
-            kept = set(frame.loc[hit, "tenant_id"])
-            chosen = _only(chosen, "instance_id", set(frame.loc[hit, "instance_id"]))
-            chosen = _only(chosen, "tenant_id", kept)
+            pairs = set(frame.loc[hit, _TENANT].itertuples(index=False, name=None))
+            chosen = _only(chosen, "instance_id", {instance for instance, _ in pairs})
+            chosen = _only(chosen, "tenant_id", pairs)
         return chosen
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -400,7 +422,11 @@ class BackupSets:
         ------
         ArchiveError
             When the folder holds something else, or cannot be written.
+        DataError
+            When the frames are not valid, which `read` would refuse.
         """
+        for level in ("clusters", "tenants"):
+            check(getattr(self, level), level)  # what could not be read back is not written
         names = ("clusters", "tenants", "restorable", "inventory")
         frames = {n: f for n in names if (f := getattr(self, n)) is not None}
         manifest = {
@@ -504,14 +530,22 @@ def _without_stand_ins(sets: BackupSets) -> pd.DataFrame:
     return frame[~disguised] if disguised.any() else frame
 
 
-def _only(sets: BackupSets, column: str, values: set[str]) -> BackupSets:
-    """Return the rows of every frame that has the column where it holds one of the values."""
+_TENANT = ["instance_id", "tenant_id"]
+
+
+def _only(sets: BackupSets, column: str, values: set[Any]) -> BackupSets:
+    """Return the rows of some instances, or of pairs of an instance and a tenant."""
     changes: dict[str, Any] = {}
     for name in ("clusters", "tenants", "restorable", "inventory"):
         frame = getattr(sets, name)
         if frame is None or (column == "tenant_id" and name == "clusters"):
             continue
-        keep = frame[frame[column].isin(values)].reset_index(drop=True)
+        if column == "tenant_id":
+            whose = pd.MultiIndex.from_frame(frame[_TENANT].astype("object"))
+            inside = whose.isin(list(values)) if len(frame) else np.zeros(0, bool)
+        else:
+            inside = frame[column].isin(values).to_numpy()
+        keep = frame[inside].reset_index(drop=True)
         changes[name] = keep.assign(
             **{
                 c: keep[c].cat.remove_unused_categories()
@@ -529,17 +563,6 @@ def _only(sets: BackupSets, column: str, values: set[str]) -> BackupSets:
 def _not_later(one: pd.Timestamp | None, other: pd.Timestamp | None) -> bool:
     """Tell whether the first instant is not after the second; None is before everything."""
     return one is None or (other is not None and one <= other)
-
-
-def _joined_window(early: Window | None, late: Window | None) -> Window | None:
-    """Return the window that both cover together; None where they leave a hole or one has none."""
-    if early is None or late is None or early == late:
-        return early if early == late else None
-    first, second = sorted((early, late), key=lambda w: (w.start is not None, w.start or 0))
-    if first.end is not None and second.start is not None and first.end < second.start:
-        return None
-    ends = [w.end for w in (first, second)]
-    return Window(first.start, None if None in ends else max(e for e in ends if e is not None))
 
 
 def _present(sets: BackupSets, column: str) -> set[str]:
@@ -572,12 +595,12 @@ def _summary(sets: BackupSets) -> list[tuple[str, str]]:
             f"{len(clusters):,} cluster sets, {len(tenants):,} tenant sets ({shown or 'none'})",
         ),
         ("of", f"{clusters['instance_id'].nunique()} instances, {pairs} tenants"),
-        ("started", f"{_instant(starts.min())} to {_instant(starts.max())}"),
+        ("started", f"{instant_text(starts.min())} to {instant_text(starts.max())}"),
         (
             "window",
-            "not limited" if sets.window is None else " to ".join(map(_instant, sets.window)),
+            "not limited" if sets.window is None else " to ".join(map(instant_text, sets.window)),
         ),
-        ("as of", _instant(sets.as_of)),
+        ("as of", instant_text(sets.as_of)),
         ("from", sets.source.endpoint or sets.source.path or "memory"),
     ]
     if outside:
@@ -586,8 +609,3 @@ def _summary(sets: BackupSets) -> list[tuple[str, str]]:
     if (more := len(sets.source.failed) - 5) > 0:
         lines.append(("", f"and {more} more instances failed"))
     return lines + [("note", note) for note in sets.source.notes[:5]]
-
-
-def _instant(value: pd.Timestamp | None) -> str:
-    """Return an instant as text, or a dash."""
-    return "—" if value is None or pd.isna(value) else value.strftime("%Y-%m-%d %H:%M UTC")

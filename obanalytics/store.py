@@ -47,8 +47,8 @@ def write_folder(
     ArchiveError
         When the folder holds something else, or cannot be written.
     """
-    target = Path(folder).expanduser()
-    if target.exists() and not (target.is_dir() and _replaceable(target)):
+    target = Path(os.path.realpath(Path(folder).expanduser()))
+    if not is_free(target):
         raise ArchiveError(
             f"{target} holds something that was not saved by obanalytics; nothing was written: "
             "choose a new or empty folder"
@@ -61,7 +61,7 @@ def write_folder(
             _swap(scratch, target)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    except OSError as error:
+    except (OSError, ValueError, TypeError) as error:  # a column that Parquet cannot hold, too
         raise ArchiveError(f"cannot write {target}: {error}; the old content is intact") from error
     return target
 
@@ -114,6 +114,23 @@ def is_saved(folder: str | os.PathLike[str]) -> bool:
         True when it holds a manifest.
     """
     return (Path(folder) / MANIFEST).is_file()
+
+
+def is_free(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether `write_folder` would write there.
+
+    Parameters
+    ----------
+    folder : path
+        The folder.
+
+    Returns
+    -------
+    bool
+        True when it does not exist, is empty, or holds an earlier save.
+    """
+    target = Path(folder).expanduser()
+    return not target.exists() or (target.is_dir() and _replaceable(target))
 
 
 def _replaceable(folder: Path) -> bool:

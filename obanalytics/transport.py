@@ -376,7 +376,7 @@ def _is_json(body: bytes) -> bool:
     """Tell whether a body is complete JSON."""
     try:
         msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return False
     return True
 

@@ -136,7 +136,7 @@ def decode_page(body: bytes, *, instance_id: str | None = None, where: str = "")
     """
     try:
         return _decode(body, instance_id, where)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise DataError(
             f"{_place(instance_id, where)}: not JSON: {error} ({len(body)} bytes, beginning "
             f"{body[:60]!r})",
@@ -384,7 +384,7 @@ def decode_envelope(body: bytes) -> dict[str, Any]:
     """
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise DataError(f"not JSON: {error}: {envelope_error(body)[1]!r}") from None
     if not isinstance(document, dict):
         raise DataError("the answer is no envelope with data in it")
@@ -455,7 +455,7 @@ def _object(body: bytes) -> dict[str, Any] | None:
     """Return the JSON object that a body is; None where it is none."""
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     return document if isinstance(document, dict) else None
 

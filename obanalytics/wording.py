@@ -202,7 +202,10 @@ def coverage_sentence(coverage: pd.DataFrame, gaps: pd.DataFrame) -> str:
         How many tenants are outside their RPO now, and the longest gap.
     """
     tenants = coverage[coverage["instance_id"].notna()]
-    outside, count = int((tenants["rpo_ratio"] > 1).sum()), len(tenants)
+    is_outside = tenants["rpo_ratio"] > 1
+    if "rpo_state" in tenants:  # a review knows which of them hang on what is unknown
+        is_outside = tenants["rpo_state"] == "outside"
+    outside, count = int(is_outside.sum()), len(tenants)
     if not count:
         return "No tenant has a backup set in this window"
     head = f"{outside or 'None'} of {plural(count, 'tenant')} outside the RPO now"
@@ -249,10 +252,12 @@ def cause_of(gap: Any) -> str:  # noqa: ANN401 - a row of `coverage_gaps`
 
 
 def _longest(gaps: pd.DataFrame) -> str:
-    """Name the longest gap."""
-    row = gaps.iloc[int(gaps["gap"].argmax())]
+    """Name the longest gap, by that of it which is known; none of it may be."""
+    known = gaps["gap"] - gaps["unknown"]
+    length = known if (known > pd.Timedelta(0)).any() else gaps["gap"]
+    row = gaps.iloc[int(length.argmax())]
     who = f"{plain(row['tenant_name'], NAME_CELLS)}, {cause_of(row)}"
-    return f"the longest {format_span(row['gap'])} ({who})"
+    return f"the longest {format_span(length.max())} ({who})"
 
 
 def growth_sentence(growth: pd.DataFrame) -> str:

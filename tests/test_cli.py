@@ -432,13 +432,57 @@ def test_fail_on(
     assert code == FOUND  # a note was made: which instance it is was not said
 
 
-def test_nothing_to_judge_is_a_warning(run: Shell, tmp_path: Path) -> None:
+def test_nothing_to_judge_is_no_good_news(run: Shell, tmp_path: Path) -> None:
     body = {"data": {"dataList": [], "total": 0}, "success": True}
     (tmp_path / "r.json").write_text(json.dumps(body))
     code, out, _ = run("review", tmp_path / "r.json", "--fail-on", "critical")
-    assert code == FINE
+    assert code == FOUND
     assert "there is nothing to judge" in out
-    assert run("review", tmp_path / "r.json", "--fail-on", "warning")[0] == FOUND
+
+
+def test_a_tenant_that_was_never_backed_up_is_critical_and_named(
+    run: Shell, server: simulator.SimulatorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgotten = server.history.instances[0].tenants[0]
+
+    def without(rows: list[dict[str, Any]], _: int) -> list[dict[str, Any]]:
+        return [
+            row
+            | {
+                "tenantBackupSetList": [
+                    each
+                    for each in row["tenantBackupSetList"]
+                    if each["tenantId"] != forgotten.tenant_id
+                ]
+            }
+            for row in rows
+        ]
+
+    monkeypatch.setattr(server, "edit", without)
+    code, out, _ = run("review", "all", "--rpo", "3D", "--fail-on", "critical", "--quiet")
+    assert code == FOUND
+    assert "1 more without any set" in out
+    assert f"in the inventory, but in no backup set: {forgotten.name} of" in out
+
+
+def test_nothing_never_replaces_what_was_saved(
+    run: Shell, server: simulator.SimulatorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = tmp_path / "kept"
+    assert run("fetch", "all", "--out", kept, "--quiet")[0] == FINE
+    before = len(ob.read(kept))
+    monkeypatch.setattr(server, "edit", lambda rows, _: rows[:0])
+    code, _, err = run("fetch", "all", "--out", kept, "--quiet")
+    assert (code, "is kept" in err) == (NETWORK, True)
+    monkeypatch.setattr(server.history, "instances", [])
+    code, _, err = run("fetch", "all", "--out", kept, "--quiet")
+    assert (code, "lists no instances" in err) == (NETWORK, True)
+    assert len(ob.read(kept)) == before > 0
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    server.requests.clear()
+    code, _, err = run("fetch", "all", "--out", tmp_path / "full", "--quiet")
+    assert (code, "holds something else" in err, server.requests) == (USAGE, True, [])
 
 
 def test_warnings_are_one_line_on_stderr(run: Shell, tmp_path: Path) -> None:

@@ -286,7 +286,11 @@ def test_every_way_to_say_nothing_is_empty(mock: Mocker, client: Client, body: o
     assert client.instances() == client.tenants("ob1") == client.restorable_windows("ob1") == []
     (only,) = client.backup_sets("ob1")
     assert (only.number, list(only)) == (1, [])
-    assert mock.call_count == 4
+    # Nothing without a count may be a mistake: each of the three lists is asked for twice.
+    counted = (
+        isinstance(body, dict) and isinstance(body.get("data"), dict) and "'total': 0" in str(body)
+    )
+    assert mock.call_count == (4 if counted else 7)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -164,6 +165,23 @@ def test_list_of_one_short_page_costs_one_request() -> None:
         server = Server(list(range(count)))
         assert keys(read(server)) == server.rows
         assert server.asked == [(1, 10)]
+
+
+def once_empty(whole: Any, answers: list[int], at: int, number: int, size: int) -> Read[Any]:
+    """Answer with nothing when a page is asked for the first time."""
+    answers.append(number)
+    read = whole(number, size)
+    return read._replace(rows={}, listed=0) if number == at and answers.count(at) == 1 else read
+
+
+def test_a_page_without_anything_is_asked_for_again_where_there_is_no_count() -> None:
+    """A server that answers once with nothing, in the middle or at once, loses nothing."""
+    for empty in (1, 3):
+        server = Server(list(range(28)), total=lambda _: None)
+        whole, answers = server.page, list[int]()
+
+        server.page = partial(once_empty, whole, answers, empty)  # type: ignore[method-assign]
+        assert keys(read(server, size=5)) == server.rows
 
 
 @pytest.mark.parametrize(("count", "pages"), [(10, 1), (11, 2), (40, 4), (45, 5)])

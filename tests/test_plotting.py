@@ -73,6 +73,7 @@ def make_gaps(count: int, names: tuple[str, ...] = ()) -> pd.DataFrame:
                 "position": "tail" if number == 1 and gap else "interior",
                 "cause": CAUSES[number % 7],
                 "certainty": "inferred",
+                "unknown": pd.Timedelta(0),
             }
             rows.append(row)
     return pd.DataFrame(rows)
@@ -83,7 +84,7 @@ def make_shares(count: int, names: tuple[str, ...] = ()) -> pd.DataFrame:
         who(number, names)
         | {
             "time_in_rpo": 1 - number / 1000,
-            "exposure_now": pd.Timedelta(number, "h"),
+            "exposure_now": pd.NaT if number == 2 else pd.Timedelta(number, "h"),
             "rpo_ratio": float("inf") if number == 2 else number / 26,
         }
         for number in range(count)

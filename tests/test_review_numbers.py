@@ -109,7 +109,8 @@ def plain_summary(sets: Any, rpo: str, as_of: Any = None) -> dict[str, Any]:
         "tenants_outside": list(states.values()).count("outside"),
         "tenants_unknown": 0,
         "gaps": len(gaps),
-        "longest_gap": max(gap["gap"] for gap in gaps),
+        "tenants_without_sets": 0,
+        "longest_gap": max(lost),
         "newest_restore_point": max(newest.values()),
         "running": len(running - done),
     }
@@ -373,6 +374,7 @@ def test_a_review_of_one_set() -> None:
         "worst_tenant": {"instance_id": "ob1", "tenant_id": "t0", "tenant_name": "same"},
         "newest_restore_point": at(1),
         "running": 0,
+        "tenants_without_sets": 0,
         "failed_instances": (),
     }
     assert found.tables["coverage"]["exposure_now"].iloc[0] == 30 * HOUR

@@ -256,6 +256,7 @@ def tenants(*rows: tuple[str, float, float]) -> pd.DataFrame:
 def gaps(*rows: tuple[str, str, str, str]) -> pd.DataFrame:
     made = pd.DataFrame(rows, columns=["tenant_name", "gap", "cause", "position"])
     made["certainty"] = "inferred"
+    made["unknown"] = pd.Timedelta(0)
     made["gap"] = pd.to_timedelta(made["gap"])
     made["tenant_id"] = made["tenant_name"]
     made["instance_id"] = "ob1"

@@ -349,8 +349,8 @@ class _Server(ThreadingHTTPServer):
     simulator: SimulatorServer
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.open: set[socket.socket] = set()  # closing looks at it, also when the port is taken
         super().__init__(address, handler)
-        self.open: set[socket.socket] = set()
 
     def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - inherited
         """Serve a connection; remember it while it lasts."""
