@@ -387,7 +387,8 @@ def _sweep(chains: Chains, group: int, sets: Ints) -> tuple[Ints, Ints, Ints]:
     for event in events[events != NEVER]:
         there = sets[(chains.usable_from[sets] <= event) & (event < chains.usable_until[sets])]
         best = int(there[np.argmax(chains.checkpoint[there])]) if len(there) else -1
-        if not which or which[-1] != best:
+        # Before the first that can be used there is nothing to record.
+        if (which or best >= 0) and (not which or which[-1] != best):
             when.append(event)
             which.append(best)
     return np.full(len(when), group), np.array(when, np.int64), np.array(which, np.int64)
@@ -408,10 +409,12 @@ def _pieces(frame: _Frame, chains: Chains) -> _Pieces:
     start = np.maximum(when, frame.begin[group])
     end = np.minimum(following, frame.end)
     keep = start < end
+    # Only before its first restore point; when all are gone again, nothing bounds the loss.
+    before = (when == NAT)[keep]
     group, which = group[keep], which[keep]
     checkpoint = np.where(which >= 0, chains.checkpoint[which] if len(chains.group) else NAT, NAT)
     # Without a start that was asked for, the time before the first point counts from the first row.
-    origin = checkpoint if frame.explicit else np.where(which >= 0, checkpoint, frame.first[group])
+    origin = checkpoint if frame.explicit else np.where(before, frame.first[group], checkpoint)
     return _Pieces(group, start[keep], end[keep], checkpoint, origin, which)
 
 
@@ -602,32 +605,33 @@ class _Causes:
         if clusters is None or not lonely.any():
             return found
         done = clusters[(clusters["state"] == "done") & clusters["start_time"].notna()]
+        # A cluster set in several storage classes is one.
+        done = done.sort_values("start_time").drop_duplicates(["instance_id", "backup_set_id"])
         by_instance = {
-            instance: np.sort(integers(rows["start_time"]))
+            instance: (integers(rows["start_time"]), rows["backup_set_id"].to_numpy(dtype=object))
             for instance, rows in done.groupby("instance_id", observed=True)
         }
         instances = self.frame.tenants["instance_id"].array
+        parents: dict[int, set[object]] = {}
         for number in np.flatnonzero(lonely):
-            starts = by_instance.get(instances[self.gaps.group[number]])
-            if starts is not None:
-                low = np.searchsorted(starts, self.since[number], "right")
-                high = np.searchsorted(starts, self.gaps.end[number], "left")
-                # The closing set's own cluster set started in the gap as well.
-                own = int(self._closing_cluster_start(int(number), starts[low:high]))
-                found[number] = high - low > own
+            group = int(self.gaps.group[number])
+            if (those := by_instance.get(instances[group])) is None:
+                continue
+            starts, ids = those
+            low = np.searchsorted(starts, self.since[number], "right")
+            high = np.searchsorted(starts, self.gaps.end[number], "left")
+            if low < high:
+                if group not in parents:
+                    parents[group] = self._parents(group)
+                found[number] = any(each not in parents[group] for each in ids[low:high])
         return found
 
-    def _closing_cluster_start(self, number: int, starts: Ints) -> bool:
-        """Tell whether the closing set's cluster set is among those that started in the gap."""
-        closing = self.following[number]
-        clusters = self.frame.known.clusters
-        if closing < 0 or clusters is None:
-            return False
-        parent = self.frame.known.tenants["cluster_backup_set_id"].array[self.chains.row[closing]]
-        if parent is pd.NA:
-            return False
-        rows = clusters[(clusters["backup_set_id"] == parent) & (clusters["state"] == "done")]
-        return bool(np.isin(integers(rows["start_time"]), starts).any())
+    def _parents(self, group: int) -> set[object]:
+        """Return the ids of the cluster sets that hold a set of the whole tenant."""
+        chains = self.chains
+        low, high = np.searchsorted(chains.group, [group, group + 1])
+        rows = chains.row[low:high][chains.own[low:high] > 0]
+        return set(self.frame.known.tenants["cluster_backup_set_id"].array[rows]) - {pd.NA}
 
 
 class _Sums:
@@ -729,7 +733,10 @@ def _now(frame: _Frame, chains: Chains, limit: Ints) -> dict[str, Any]:
     )
     newest = np.full(count, NAT)
     np.maximum.at(newest, chains.group[there], chains.checkpoint[there])
-    origin = newest if frame.explicit else np.where(newest == NAT, frame.first, newest)
+    had = chains.restorable & (chains.usable_from <= now)
+    had &= chains.usable_from < chains.usable_until
+    never = np.bincount(chains.group[had], minlength=count) == 0
+    origin = newest if frame.explicit else np.where(never, frame.first, newest)
     unbounded = (origin == NAT) | (origin == NEVER)
     # A tenant set begins after its cluster set, so it may begin after the window's end.
     exposed = np.where(unbounded, NAT, np.maximum(now - origin, 0))

@@ -515,7 +515,7 @@ def _files(source: Path) -> Iterator[tuple[str, str, bytes]]:
                     inner = Path(name)
                     if not name.endswith("/") and _wanted(inner):
                         yield f"{source.name}/{name}", _folder_of(inner), archive.read(name)
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, RuntimeError) as error:
             raise DataError(f"file {source.name}: damaged or locked zip: {error}") from None
     else:
         yield source.name, "", source.read_bytes()

@@ -10,6 +10,7 @@ import pandas as pd
 from obanalytics.schema import facts
 from obanalytics.trend import (
     days_of,
+    of_whole_tenants,
     one_copy,
     percent_per_30d,
     series_of,
@@ -77,14 +78,14 @@ def duration_trends(
     the American Statistical Association 63, 1379-1389.
     """
     known = facts(sets, as_of)
-    frame = known.tenants
-    is_done = frame["state"].eq("done")
+    frame = of_whole_tenants(known.tenants)
     rows = frame[frame["in_window"] | frame["state"].eq("running")]
     heads, codes = series_of(rows)
     rows = rows.assign(series=codes)
-    # A set of which one copy is done has finished, whatever its other copies do.
+    # A set of which one copy is over is over, whatever its other copies say.
     done = one_copy(rows[rows["state"].eq("done")])
-    open_runs = one_copy(_without(rows[rows["state"].eq("running")], frame[is_done]))
+    is_over = frame["state"].isin(["done", "failed", "cancelled"])
+    open_runs = one_copy(_without(rows[rows["state"].eq("running")], frame[is_over]))
     measured = _measure_all(done, len(heads))
     for name in ("sets", "untimed"):
         heads[name] = pd.Series([each[name] for each in measured], dtype="int64")

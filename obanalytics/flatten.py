@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from obanalytics.errors import DataError
-from obanalytics.schema import COLUMNS, STATES
+from obanalytics.frames import COLUMNS, PARTS_OF_A_TENANT, STATES
 from obanalytics.wire import LABELS, NO_TIME, FieldError, is_full, parse_times, state_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 # The one mapping from the API's fields to columns stands in frames.COLUMNS; a field's name in
 # snake_case is its attribute on a decoded row.
-_PARTS_OF_A_TENANT = {"DATABASE", "TABLE"}
 
 _INT64 = range(-(2**63), 2**63)
 _labels_of = itemgetter(slice(len(LABELS)))
@@ -303,7 +302,7 @@ def _is_tenant_row(row: ClusterSet) -> bool:
     kind = (row.backup_object_type or "").strip().upper()
     if kind == "CLUSTER":
         return False
-    if kind == "TENANT" or kind in _PARTS_OF_A_TENANT:
+    if kind == "TENANT" or kind in PARTS_OF_A_TENANT:
         return True
     return row.tenant_id not in {None, "", "sys"} and row.tenant_name != "*"
 
@@ -428,6 +427,9 @@ class _Columns:
         storage = (_ranks(self.table["storage_class"]) + 1)[code]
         key = storage * len(self.instances) + came.instance[suspects]
         key = key * (len(texts.dictionary) + 1) + texts.indices.to_numpy()
+        if self.owners is not None:  # rows of different tenants are never one set
+            tenants = _ranks(self.table["tenant_id"])
+            key = key * (len(tenants) + 1) + tenants[code]
         # Equal content must win however the pages came: labels decide by their text.
         labels = _ranks([repr(labels) for labels in came.labels])[code]
         running = np.array([state == "running" for state in self.states])[code]

@@ -20,6 +20,8 @@ STATES = ("done", "running", "failed", "cancelled", "expired", "unknown")
 KEY = ("instance_id", "backup_set_id", "storage_class")
 # Rows of different tenants are never one set, whatever their ids.
 KEYS = {"clusters": KEY, "tenants": (*KEY, "tenant_id")}
+# Backup sets of these bring no tenant back.
+PARTS_OF_A_TENANT = frozenset({"DATABASE", "TABLE"})
 # The tenant that cluster sets stand in for where an instance lists no tenants.
 STAND_IN = "sys"
 

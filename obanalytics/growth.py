@@ -10,6 +10,7 @@ import pandas as pd
 from obanalytics.schema import BackupSets, as_instant, facts
 from obanalytics.trend import (
     days_of,
+    of_whole_tenants,
     one_copy,
     percent_per_30d,
     series_of,
@@ -119,7 +120,7 @@ def _rows(
     inside = known.tenants["in_window"].to_numpy(dtype=bool)
     if window is not None and not isinstance(sets, BackupSets):
         inside = _within(known.tenants["start_time"], *window)
-    return known.tenants[inside]
+    return of_whole_tenants(known.tenants[inside])
 
 
 def _within(starts: pd.Series, start: Instant | None, end: Instant | None) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pandas as pd
 
-from obanalytics.frames import SPAN, TIME
+from obanalytics.frames import PARTS_OF_A_TENANT, SPAN, TIME
 from obanalytics.schema import STATES, facts
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ _CODE = {reason: code for code, reason in enumerate(REASONS)}
 _SOUND = len(REASONS)
 # Sets of these kinds write no link: a chain passes them by.
 _SKIPPED = _CODE["not_done"]
-_PARTS = frozenset({"DATABASE", "TABLE"})
 
 
 @dataclass(slots=True)
@@ -200,12 +199,14 @@ def chains_of(known: Facts, *, trust_unknown: bool = False) -> Chains:
         np.zeros(len(order), np.int64),
         np.zeros(len(order), bool),
     )
+    trusted = _trusted(trust_unknown=trust_unknown)
+    usable = _like_the_lead(chains, own, trusted)
     if len(order) < len(frame):
-        _merge_copies(chains, frame, start, own)
+        _merge_copies(chains, frame, start, usable)
     full = np.asarray(frame["full"].array.fillna(value=False), bool)[order]
     _link(chains, full, trust_unknown=trust_unknown)
     if gone is not None and (gone != NAT).any():
-        _limit(chains, gone, own)
+        _limit(chains, gone, usable)
     if len(chains.group):
         last = np.append(np.flatnonzero(np.diff(chains.group)), len(chains.group) - 1)
         names = frame["tenant_name"].array[chains.row[last]]
@@ -319,7 +320,7 @@ def _own_reasons(frame: pd.DataFrame) -> Ints:
     validity = _upper(frame["validity"])
     is_state = {name: state == position for position, name in enumerate(STATES)}
     tests = {
-        "partial_object": _upper(frame["backup_object_type"], _PARTS) == 1,
+        "partial_object": _upper(frame["backup_object_type"], PARTS_OF_A_TENANT) == 1,
         "not_done": is_state["running"] | is_state["failed"] | is_state["cancelled"],
         "expired": is_state["expired"],
         "state_unknown": is_state["unknown"],
@@ -345,15 +346,19 @@ def _upper(values: pd.Series, wanted: frozenset[str] = frozenset({"VALID"})) -> 
     return np.array([*codes, -1], np.int64)[values.cat.codes]
 
 
-def _order(frame: pd.DataFrame, group: Ints, start: Ints, own: Ints) -> tuple[Ints, Ints]:
+def _order(
+    frame: pd.DataFrame, group: Ints, start: Ints, own: Ints, *, repeats: bool = False
+) -> tuple[Ints, Ints]:
     """Return one row per set, by tenant, start and set id; and the set of every row."""
     rows = len(frame)
     first = np.arange(rows)
-    if len(frame["storage_class"].cat.codes.unique()) > 1:
+    if repeats or len(frame["storage_class"].cat.codes.unique()) > 1:
         ids, _ = pd.factorize(frame["backup_set_id"])
         key = group * (rows + 1) + ids
-        # Of the copies of a set the one that is nearest to sound and was there first stands for it.
-        by = np.lexsort((integers(frame["end_time"]), -own, key))
+        # Of the copies of a set the one that is nearest to sound and was there first stands for
+        # it; of those that are not done, one that has ended rather than one that still runs.
+        ends = integers(frame["end_time"])
+        by = np.lexsort((np.where(ends == NAT, NEVER, ends), -own, key))
         leads = np.append([True], key[by][1:] != key[by][:-1]) if rows else np.empty(0, bool)
         first = np.sort(by[leads])
         _, number = np.unique(key, return_inverse=True)
@@ -367,6 +372,9 @@ def _order(frame: pd.DataFrame, group: Ints, start: Ints, own: Ints) -> tuple[In
     order = first
     if not ahead.all():
         ids, _ = pd.factorize(frame["backup_set_id"].array[first], sort=True)
+        if len(first) == rows and len(pd.unique(own_group * (rows + 1) + ids)) < rows:
+            # A frame that was put together by hand may hold a set twice: it is one.
+            return _order(frame, group, start, own, repeats=True)
         order = first[np.lexsort((ids, own_start, own_group))]
     set_of_row = np.empty(rows, np.int64)
     set_of_row[order] = np.arange(len(order))
@@ -377,10 +385,21 @@ def _order(frame: pd.DataFrame, group: Ints, start: Ints, own: Ints) -> tuple[In
     return order, set_of_row
 
 
-def _merge_copies(chains: Chains, frame: pd.DataFrame, start: Ints, own: Ints) -> None:
+def _trusted(*, trust_unknown: bool) -> int:
+    """Return the first position in `REASONS` that counts as sound by itself."""
+    return _CODE["validity_unknown"] if trust_unknown else _SOUND
+
+
+def _like_the_lead(chains: Chains, own: Ints, trusted: int) -> Bools:
+    """Tell which rows are as good as the copy that stands for their set."""
+    lead = own[chains.row[chains.set_of_row]]
+    return (own == lead) | ((own >= trusted) & (lead >= trusted))
+
+
+def _merge_copies(chains: Chains, frame: pd.DataFrame, start: Ints, usable: Bools) -> None:
     """Let a set that has several sound copies be there from the first of them."""
     ends = integers(frame["end_time"])
-    sound = (own == own[chains.row[chains.set_of_row]]) & (ends != NAT)
+    sound = usable & (ends != NAT)
     earliest = np.full(len(chains.group), NEVER)
     np.minimum.at(earliest, chains.set_of_row[sound], ends[sound])
     chains.end = np.where(earliest == NEVER, chains.end, earliest)
@@ -394,7 +413,7 @@ def _link(chains: Chains, full: Bools, *, trust_unknown: bool) -> None:
     count = np.arange(len(linked))
     begins = np.append([True], group[1:] != group[:-1]) if len(group) else np.empty(0, bool)
     first = np.maximum.accumulate(np.where(begins, count, 0)) if len(group) else count
-    trusted = _CODE["validity_unknown"] if trust_unknown else _SOUND
+    trusted = _trusted(trust_unknown=trust_unknown)
     ok = own >= trusted
     base = np.maximum.accumulate(np.where(ok & full, count, -1)) if len(group) else count
     broken = np.maximum.accumulate(np.where(ok, -1, count)) if len(group) else count
@@ -424,12 +443,11 @@ def _link(chains: Chains, full: Bools, *, trust_unknown: bool) -> None:
         chains.doubtful[linked] = totals > totals[head]
 
 
-def _limit(chains: Chains, gone: Ints, own: Ints) -> None:
+def _limit(chains: Chains, gone: Ints, usable: Bools) -> None:
     """End a set's use when the first of its chain is gone: the last sound copy of that set."""
     until = np.where(gone == NAT, NEVER, gone)
-    same = own == own[chains.row[chains.set_of_row]]
     last = np.full(len(chains.group), NAT)
-    np.maximum.at(last, chains.set_of_row[same], until[same])
+    np.maximum.at(last, chains.set_of_row[usable], until[usable])
     linked = np.flatnonzero(chains.own > _SKIPPED)
     base = chains.base[linked]
     segment = np.where(base >= 0, base, -1 - chains.group[linked])

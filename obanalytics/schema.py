@@ -145,13 +145,11 @@ def as_duration(value: Duration, name: str) -> pd.Timedelta:
 
 
 class Facts(NamedTuple):
-    """What an analysis works on: the tenants frame as it was known at one instant."""
+    """What an analysis works on; `clusters` is None where a plain tenants frame was given."""
 
     tenants: pd.DataFrame
     clusters: pd.DataFrame | None
-    """None where a plain tenants frame was given."""
     as_of: pd.Timestamp | None
-    """None only where there is no instant at all: no rows, and none given."""
     window: Window
     restorable: pd.DataFrame | None
     inventory: pd.DataFrame | None
@@ -310,7 +308,8 @@ class BackupSets:
         """Merge with other facts: of a set in both, the fact of the later `as_of` wins."""
         if not isinstance(other, BackupSets):
             return NotImplemented
-        early, late = (self, other) if _not_later(self.as_of, other.as_of) else (other, self)
+        in_order = self.as_of is None or (other.as_of is not None and self.as_of <= other.as_of)
+        early, late = (self, other) if in_order else (other, self)
         same = set(early.source.instances) == set(late.source.instances)
         window, note = joined_window(early.window, late.window, same_instances=same)
         clusters = arrange(merge(early.clusters, late.clusters))
@@ -386,16 +385,12 @@ class BackupSets:
         Returns
         -------
         BackupSets
-            The selection, in the same window.
-
-        Raises
-        ------
-        ValueError
-            When one of them is not in the data; the message lists what is.
+            The selection, in the same window; a ValueError where one is not in the data.
         """
         chosen = self
         if instance_ids is not None:
-            known = {*self.source.instances, *self.source.failed, *_present(self, "instance_id")}
+            known = {*self.clusters["instance_id"].dropna(), *self.tenants["instance_id"].dropna()}
+            known |= {*self.source.instances, *self.source.failed}
             ids = _named(instance_ids, known, "instance")
             chosen = _only(chosen, "instance_id", ids)
         if tenants is not None:
@@ -558,16 +553,6 @@ def _only(sets: BackupSets, column: str, values: set[Any]) -> BackupSets:
         failed = {i: why for i, why in sets.source.failed.items() if i in values}
         changes["source"] = replace(sets.source, instances=ids, failed=failed)
     return replace(sets, **changes)
-
-
-def _not_later(one: pd.Timestamp | None, other: pd.Timestamp | None) -> bool:
-    """Tell whether the first instant is not after the second; None is before everything."""
-    return one is None or (other is not None and one <= other)
-
-
-def _present(sets: BackupSets, column: str) -> set[str]:
-    """Return the values of a column of either frame."""
-    return {*sets.clusters[column].dropna(), *sets.tenants[column].dropna()}
 
 
 def _named(wanted: str | Collection[str], known: set[str], what: str) -> set[str]:

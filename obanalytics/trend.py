@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
+from obanalytics.frames import PARTS_OF_A_TENANT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -181,6 +183,26 @@ def days_of(times: pd.Series) -> Floats:
     micro = naive.to_numpy(dtype="datetime64[us]")
     days = micro.astype(np.int64) / 86_400_000_000.0
     return np.where(np.isnat(micro), np.nan, days)
+
+
+def of_whole_tenants(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows that are of whole tenants: sets of a table say nothing of a tenant's.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Tenant rows.
+
+    Returns
+    -------
+    DataFrame
+        Those that are not of databases or tables.
+    """
+    kinds = rows["backup_object_type"].cat
+    partial = [str(each).strip().upper() in PARTS_OF_A_TENANT for each in kinds.categories]
+    if not any(partial):
+        return rows
+    return rows[~np.array([*partial, False])[kinds.codes]]
 
 
 def one_copy(rows: pd.DataFrame) -> pd.DataFrame:

@@ -420,3 +420,107 @@ def test_less_never_covers_more(sets: list[Set], which: int, rpo: int) -> None:
         start = 50 + which * 5
         added = Set("new", start=start, checkpoint=start + 1, end=start + 2)
         assert total([*sets, added]) <= before
+
+
+def clusters_of(*rows: tuple[str, float, str]) -> pd.DataFrame:
+    """Return done cluster sets: id, start, storage class."""
+    made = pd.DataFrame(
+        {
+            "instance_id": "ob1",
+            "backup_set_id": set_id,
+            "tenant_id": "sys",
+            "state": "done",
+            "start_time": at(start),
+            "storage_class": storage,
+        }
+        for set_id, start, storage in rows
+    )
+    return conform(made, "clusters")
+
+
+@pytest.mark.parametrize(
+    ("clusters", "cause"),
+    [
+        ((("c1", 0, "standard"), ("c2", 95.9, "standard"), ("c2", 95.9, "ia")), "silent"),
+        ((("c1", 0, "standard"), ("c2", 96.1, "standard")), "silent"),
+        ((("c1", 0.1, "standard"), ("c2", 95.9, "standard")), "silent"),
+        (
+            (("c1", 0, "standard"), ("c9", 48, "standard"), ("c2", 95.9, "standard")),
+            "missing_from_cluster_set",
+        ),
+    ],
+    ids=["copies of the closing one", "closing one begins later", "last one begins later", "other"],
+)
+def test_missing_from_a_cluster_set_is_told_by_who_is_in_it(
+    clusters: tuple[tuple[str, float, str], ...], cause: str
+) -> None:
+    sets = [
+        Set("s1", start=0, checkpoint=1, end=1, cluster="c1"),
+        Set("s2", start=96, checkpoint=97, end=97, cluster="c2"),
+    ]
+    facts = BackupSets(clusters_of(*clusters), frame(sets), as_of=at(98))
+    assert ob.coverage_gaps(facts, "26h")["cause"].tolist() == [cause]
+    # The window may end between the cluster set's start and the tenant set's.
+    assert ob.coverage_gaps(facts, "26h", end=at(95.95))["cause"].tolist() == [cause]
+
+
+def test_when_all_sets_are_gone_nothing_bounds_the_loss() -> None:
+    rows = frame([Set("f", start=0, checkpoint=0, end=0)]).assign(
+        gone_time=pd.Series([at(24)]).astype("datetime64[us, UTC]")
+    )
+    gaps = ob.coverage_gaps(rows, "26h", as_of=at(72))
+    bounds = zip(gaps["gap_start"].map(hours), gaps["gap_end"].map(hours), strict=True)
+    assert list(bounds) == [(24, 72)]
+    assert gaps["unbounded"].all()
+    table = ob.rpo_compliance(rows, "26h", as_of=at(72))
+    assert pd.isna(table["exposure_now"].iloc[0])
+    assert table["rpo_ratio"].tolist() == [float("inf")]
+
+
+def test_a_copy_of_unknown_validity_counts_when_the_unknown_is_trusted() -> None:
+    sound = frame([Set("s", start=0, checkpoint=1, end=9)])
+    unknown = frame([Set("s", start=0, checkpoint=1, end=2, validity=None)], storage="ia")
+    gone = pd.Series([at(12), pd.NaT]).astype("datetime64[us, UTC]")
+    rows = conform(pd.concat([sound, unknown], ignore_index=True), "tenants").assign(gone_time=gone)
+    trusted = ob.restore_points(rows, as_of=at(20), trust_unknown=True)
+    assert trusted["usable_from"].map(hours).tolist() == [2, 2]
+    assert trusted["usable_until"].isna().all()
+    plain = ob.restore_points(rows, as_of=at(20))
+    assert plain["usable_from"].map(hours).tolist() == [9, 9]
+    assert plain["usable_until"].map(hours).tolist() == [12, 12]
+    (gap,) = ob.coverage_gaps(rows, "30h", start=at(10), as_of=at(27)).to_dict("records")
+    assert (hours(gap["gap_start"]), hours(gap["unknown"])) == (12, 15)
+    assert gap["certainty"] == "unknown"
+
+
+def test_a_run_seen_running_and_then_failed_has_failed() -> None:
+    good = frame([Set("g", start=0, checkpoint=1, end=1)])
+    failed = frame([Set("x", state="failed", start=24, checkpoint=None, end=25, validity=None)])
+    running = frame([Set("x", state="running", start=24, checkpoint=None, end=None, validity=None)])
+    running["storage_class"] = pd.Categorical([None])
+    rows = conform(pd.concat([good, running, failed], ignore_index=True), "tenants")
+    (gap,) = ob.coverage_gaps(rows, "26h", as_of=at(90)).to_dict("records")
+    assert (gap["causes"], gap["attempts"], gap["failed"]) == ("failed", 1, 1)
+    table = ob.rpo_compliance(rows, "26h", as_of=at(90))
+    assert table["last_attempt_state"].tolist() == ["failed"]
+    assert ob.duration_trends(rows, as_of=at(90))["running"].sum() == 0
+
+
+def test_a_set_that_a_frame_holds_twice_is_one_set() -> None:
+    once = frame(daily(range(8), d3=None))
+    twice = pd.concat([once, once], ignore_index=True)
+    options: dict[str, Any] = {"rpo": "26h", "as_of": at(24 * 9)}
+    for run in (ob.rpo_compliance, ob.coverage_gaps):
+        pd.testing.assert_frame_equal(run(twice, **options), run(once, **options))
+
+
+def test_sets_of_tables_say_nothing_of_a_tenants_growth_and_durations() -> None:
+    once = frame(daily(range(20))).assign(size_gib=[float(n) for n in range(20)])
+    table = once.assign(
+        size_gib=0.2,
+        backup_set_id=once["backup_set_id"] + "t",
+        backup_object_type=pd.Categorical(["TABLE"] * len(once)),
+    )
+    both = conform(pd.concat([once, table], ignore_index=True), "tenants")
+    for run in (ob.size_growth, ob.duration_trends):
+        pd.testing.assert_frame_equal(run(both, as_of=at(999)), run(once, as_of=at(999)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import zipfile
@@ -12,7 +13,7 @@ import pytest
 from pages import cluster_set, page, tenant_set
 
 import obanalytics as ob
-from obanalytics.errors import DataError, DataWarning
+from obanalytics.errors import ArchiveError, DataError, DataWarning
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,3 +160,67 @@ def test_faults_name_the_file(tmp_path: Path, name: str, body: bytes, words: str
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         ob.read(tmp_path / "nowhere")
+
+
+def test_folders_on_the_way_name_the_instance(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    for number, where in enumerate(("2026-05/ob1abc", "ob2abc/2026-05", "plain"), 1):
+        (tree / where).mkdir(parents=True)
+        (tree / where / "p.json").write_bytes(page(*rows(number)))
+    with zipfile.ZipFile(tmp_path / "tree.zip", "w") as archive:
+        for path in sorted(tree.rglob("*.json")):
+            archive.write(path, path.relative_to(tree))
+    for source in (tree, tmp_path / "tree.zip"):
+        found = ob.read(source).clusters
+        named = dict(zip(found["backup_set_id"], found["instance_id"], strict=True))
+        assert named == {"c1": "ob1abc", "c2": "ob2abc", "c3": "plain"}
+
+
+def test_damaged_zip_and_the_folder_around_a_save(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("p.json", page(*rows(1, 2, 3)))
+    whole = (tmp_path / "z.zip").read_bytes()
+    (tmp_path / "z.zip").write_bytes(whole[:60] + b"\0" * 40 + whole[100:])
+    with pytest.raises(DataError, match=r"z\.zip: damaged"):
+        ob.read(tmp_path / "z.zip")
+    ob.sample().save(tmp_path / "outer" / "sets")
+    with pytest.raises(DataError, match="sets was saved by obanalytics: read it by itself"):
+        ob.read(tmp_path / "outer")
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path: Path) -> None:
+    body = page(*rows(1)).replace(b"gyh", "gÿh".encode("latin-1"))
+    (tmp_path / "r.json").write_bytes(body)
+    with pytest.raises(DataError, match=r"file r\.json: not JSON: 'utf-8' codec"):
+        ob.read(tmp_path / "r.json", instance_id="ob1")
+
+
+def test_a_save_through_a_link_goes_where_it_points(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    for _ in range(2):
+        ob.sample().save(tmp_path / "link")
+    assert (tmp_path / "link").is_symlink()
+    assert len(ob.read(tmp_path / "there")) == len(ob.sample())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "there"]
+
+
+def test_what_could_not_be_read_back_is_not_saved(tmp_path: Path) -> None:
+    sets = ob.sample()
+    twice = pd.concat([sets.tenants, sets.tenants], ignore_index=True)
+    with pytest.raises(DataError, match="repeat a key"):
+        dataclasses.replace(sets, tenants=twice).save(tmp_path / "s")
+    odd = sets.tenants.assign(mine=[object()] * len(sets.tenants))
+    with pytest.raises(ArchiveError, match="cannot write"):
+        dataclasses.replace(sets, tenants=odd).save(tmp_path / "s")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tenants_that_share_a_set_id_are_two(tmp_path: Path) -> None:
+    shared = [tenant_set(backupSetId="1", tenantId=t, tenantName=t) for t in ("t1", "t2")]
+    (tmp_path / "r.json").write_bytes(page(cluster_set(*shared)))
+    sets = ob.read(tmp_path / "r.json", instance_id="ob1")
+    assert sets.tenants["tenant_id"].tolist() == ["t1", "t2"]
+    assert len((sets + sets).tenants) == 2
+    sets.save(tmp_path / "s")
+    assert len(ob.read(tmp_path / "s").tenants) == 2

@@ -864,3 +864,70 @@ def test_the_other_lists_and_the_single_set() -> None:
     assert [row["instanceId"] for row in instances] == ids
     assert [row["tenantName"] for row in tenants] == ["orders", "billing"]
     assert one == newest
+
+
+def test_times_of_the_optional_tables_come_in_every_form() -> None:
+    past = history()
+    with service(past) as (server, client):
+        plain = server._of_instance
+
+        def odd(instance: Any, rest: list[str], query: dict[str, str]) -> Any:
+            answer = plain(instance, rest, query)
+            if rest == ["tenants"]:
+                for number, row in enumerate(answer.document["data"]["dataList"]):
+                    row["createTime"] = ("2025-01-01T00:00:00.5Z", "0", None, "")[number % 4]
+            if rest[-2:] == ["restore", "tenants"]:
+                answer.document["data"][0]["timeIntervalList"] = [
+                    {
+                        "startTime": "2026-01-01'T'00:00:00.000'Z'",
+                        "endTime": "2026-01-02T08:00:00+0800",
+                    }
+                ]
+            return answer
+
+        server._of_instance = odd  # type: ignore[method-assign]
+        sets = ob.load(ONE, client=client, restorable=True, inventory=True)
+    assert sets.inventory is not None
+    assert sets.inventory["created_time"].iloc[0] == pd.Timestamp("2025-01-01T00:00:00.5Z")
+    assert sets.inventory["created_time"].iloc[1:].isna().all()
+    assert sets.restorable is not None
+    assert sets.restorable["start"].iloc[0] == pd.Timestamp("2026-01-01T00:00Z")
+    assert sets.restorable["end"].iloc[0] == pd.Timestamp("2026-01-02T00:00Z")
+
+
+@pytest.mark.parametrize("wrong", [["x"], {"startTime": 1}, [{"startTime": "soon"}]])
+def test_intervals_that_are_none_are_our_error_and_cost_only_their_table(wrong: Any) -> None:
+    with service() as (server, client):
+        plain = server._of_instance
+
+        def odd(instance: Any, rest: list[str], query: dict[str, str]) -> Any:
+            answer = plain(instance, rest, query)
+            if rest[-2:] == ["restore", "tenants"]:
+                answer.document["data"][0]["timeIntervalList"] = wrong
+            return answer
+
+        server._of_instance = odd  # type: ignore[method-assign]
+        with pytest.raises(DataError, match=f"{ONE}"):
+            ob.load(ONE, client=client, restorable=True)
+        sets = ob.load(ONE, client=client, restorable=True, on_error="collect")
+    assert_whole(sets, history())
+    assert any("no restorable table" in note for note in sets.source.notes)
+
+
+def test_named_instances_are_read_where_the_list_of_instances_is_refused() -> None:
+    fault = simulator.Fault("status", path="/api/v2/instances", status=403, times=1)
+    with service(faults=[fault]) as (_, client):
+        sets = ob.load(ONE, client=client, inventory=True, on_error="collect")
+    assert_whole(sets, history())
+    assert sets.inventory is None
+    assert any(note.startswith("no inventory table: ") for note in sets.source.notes)
+
+
+def test_all_of_nothing_is_an_error() -> None:
+    past = history()
+    past.instances.clear()
+    with (
+        service(past) as (_, client),
+        pytest.raises(ApiError, match="lists no instances: check the"),
+    ):
+        ob.load("all", client=client)

@@ -257,7 +257,9 @@ def test_order_of_pages_does_not_matter_and_no_key_is_lost(
     keys = {(row["backupSetId"], row["storageClass"]) for row in rows}
     assert len(once[0]) == len(keys)
     nested = {
-        (n["backupSetId"], n["storageClass"]) for row in rows for n in row["tenantBackupSetList"]
+        (n["backupSetId"], n["storageClass"], n["tenantId"])
+        for row in rows
+        for n in row["tenantBackupSetList"]
     }
     assert len(once[1]) == len(nested)
 
