@@ -218,7 +218,8 @@ class _Fetch:
         clusters, tenants = self.flattener.frames(
             self.window, since=self.since, download_checked=check_download
         )
-        as_of = as_instant(max(self.dates), "Date") if self.dates else newest_time(tenants)
+        newest = newest_time(clusters, tenants)
+        as_of = as_instant(max(self.dates), "Date") if self.dates else newest
         rule = "cluster sets by start_time in [start, end); their tenant sets follow"
         if self.since is not None:
             rule += f"; lookback to {self.since.isoformat()}"
@@ -395,7 +396,7 @@ class _Reading:
         sets = BackupSets(
             clusters,
             tenants,
-            as_of=as_of or newest_time(tenants) or newest_time(clusters),
+            as_of=as_of or newest_time(clusters, tenants),
             source=Source(tuple(sorted(named)), path=str(self.source), notes=tuple(notes)),
         )
         return _warn_stand_in(sets)

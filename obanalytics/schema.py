@@ -230,21 +230,22 @@ def span(
     return first, last
 
 
-def newest_time(frame: pd.DataFrame) -> pd.Timestamp | None:
-    """Return the newest start, end or checkpoint in a frame.
+def newest_time(*frames: pd.DataFrame) -> pd.Timestamp | None:
+    """Return the newest start, end or checkpoint in frames.
 
     Parameters
     ----------
-    frame : DataFrame
-        A clusters or tenants frame.
+    *frames : DataFrame
+        Clusters or tenants frames.
 
     Returns
     -------
     Timestamp or None
         None where no row has a time.
     """
-    newest = frame[["start_time", "end_time", "checkpoint"]].max().max()
-    return None if pd.isna(newest) else newest
+    columns = ["start_time", "end_time", "checkpoint"]
+    found = [newest for each in frames if pd.notna(newest := each[columns].max().max())]
+    return max(found, default=None)
 
 
 def _known_at(frame: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:

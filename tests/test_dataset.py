@@ -6,7 +6,8 @@ import dataclasses
 import gzip
 import json
 import zipfile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,9 +15,6 @@ from pages import cluster_set, page, tenant_set
 
 import obanalytics as ob
 from obanalytics.errors import ArchiveError, DataError, DataWarning
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def rows(*days: int) -> list[dict[str, Any]]:
@@ -224,3 +222,18 @@ def test_tenants_that_share_a_set_id_are_two(tmp_path: Path) -> None:
     assert len((sets + sets).tenants) == 2
     sets.save(tmp_path / "s")
     assert len(ob.read(tmp_path / "s").tenants) == 2
+
+
+def test_the_documented_response_as_it_stands() -> None:
+    """The vendor's own example, read by hand; its newest time is the cluster set's end."""
+    path = Path(__file__).parent.parent / "data" / "example-response.json"
+    sets = ob.read(path, instance_id="ob5")
+    (tenant,), (cluster,) = sets.tenants.to_dict("records"), sets.clusters.to_dict("records")
+    assert sets.as_of == pd.Timestamp("2025-12-03T12:58:07Z")
+    assert cluster["state"] == tenant["state"] == "done"
+    assert tenant["duration"] == pd.Timedelta(minutes=1, seconds=55)
+    assert (tenant["full"], tenant["size_gib"], tenant["validity"]) == (True, 0.04, "VALID")
+    assert (cluster["tenant_id"], cluster["tenant_name"], cluster["tenant_sets"]) == ("sys", "*", 1)
+    assert pd.isna(tenant["download_task_id"])
+    assert ob.restore_points(sets)["restorable"].tolist() == [True]
+    assert sets.source.notes == ()
