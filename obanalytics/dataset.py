@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import json
 import logging
 import re
 import warnings
@@ -547,6 +549,11 @@ def _documents(name: str, body: bytes) -> Iterator[tuple[str, bytes]]:
                 body = body.decode(encoding).encode()
             except UnicodeDecodeError as error:
                 raise DataError(f"file {name}: not {encoding}: {error}") from None
+    if _SLURPED.match(body):  # several responses in one list, as jq -s writes them
+        with contextlib.suppress(ValueError):  # what is no JSON is said below
+            for number, each in enumerate(json.loads(body), 1):
+                yield f"file {name} response {number}", json.dumps(each).encode()
+            return
     lines = [line for line in body.splitlines() if line.strip()]
     # A document that is complete after its first line is followed by others: JSON lines.
     if len(lines) > 1 and all(line.strip()[:1] + line.strip()[-1:] in _WHOLE for line in lines):
@@ -557,3 +564,4 @@ def _documents(name: str, body: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 _WHOLE = {b"{}", b"[]"}
+_SLURPED = re.compile(rb'\s*\[\s*\{\s*"(data|requestId|success)"\s*:')

@@ -64,8 +64,19 @@ def test_as_of_that_was_given(tmp_path: Path) -> None:
         page(*rows(1, 2)).decode().encode("utf-16"),
         gzip.compress(page(*rows(1, 2))),
         json.dumps(json.loads(page(*rows(1, 2))), indent=2).encode(),
+        json.dumps([json.loads(page(row, total=2)) for row in rows(1, 2)], indent=2).encode(),
     ],
-    ids=["list", "payload", "lines", "lines of pages", "bom", "utf-16", "gzip", "indented"],
+    ids=[
+        "list",
+        "payload",
+        "lines",
+        "lines of pages",
+        "bom",
+        "utf-16",
+        "gzip",
+        "indented",
+        "slurped",
+    ],
 )
 def test_every_shape_of_a_file(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "r.json").write_bytes(body)
