@@ -550,7 +550,7 @@ def _documents(name: str, body: bytes) -> Iterator[tuple[str, bytes]]:
             except UnicodeDecodeError as error:
                 raise DataError(f"file {name}: not {encoding}: {error}") from None
     if _SLURPED.match(body):  # several responses in one list, as jq -s writes them
-        with contextlib.suppress(ValueError):  # what is no JSON is said below
+        with contextlib.suppress(ValueError, RecursionError):  # what is no JSON is said below
             for number, each in enumerate(json.loads(body), 1):
                 yield f"file {name} response {number}", json.dumps(each).encode()
             return
