@@ -21,9 +21,8 @@ Time: TypeAlias = str | int | None
 # More new field names than this and a page pays for its own decoder: names made of ids would
 # otherwise grow the shared one without end.
 MAX_SHARED_EXTRAS = 64
-# A field with more words than this takes any text; more of them all are not kept for other pages.
+# A field with more words than this takes any text.
 MAX_WORDS = 32
-MAX_SHARED_WORDS = 512
 # Characters of an impossible value that an error message shows.
 MAX_SHOWN = 80
 # Characters of the server's own message, or of a body that is none of its own.
@@ -218,14 +217,24 @@ _WORDED: dict[str, tuple[str, ...]] = {
     "backup_object_type": ("backupObjectType", "CLUSTER", "TENANT"),
     "trigger_mode": ("triggerMode", "BACKUP_NOW"),
     "storage_class": ("storageClass", "standard", "archive"),
+    "tenant_id": ("tenantId", "sys"),
+    "tenant_name": ("tenantName", "*"),
 }
 _shared = _Vocabulary(words=frozenset((n, w) for n, (_, *words) in _WORDED.items() for w in words))
 
 
 def _remember(known: _Vocabulary) -> _Vocabulary:
-    """Keep what was learned for the next pages, unless it is too much to be names of fields."""
+    """Keep what was learned for the next pages, unless it is too much to be names of fields.
+
+    Of a field with too many words no more are kept than tell that it has.
+    """
     global _shared  # noqa: PLW0603 - a cache: results do not depend on it
-    if len(known.extras) <= MAX_SHARED_EXTRAS and len(known.words) <= MAX_SHARED_WORDS:
+    known |= _shared  # another thread may have learned as well
+    of_field = (sorted(w for n, w in known.words if n == name) for name in _WORDED)
+    kept = zip(_WORDED, of_field, strict=True)
+    words = frozenset((name, word) for name, words in kept for word in words[: MAX_WORDS + 1])
+    known = _Vocabulary(known.extras, words)
+    if len(known.extras) <= MAX_SHARED_EXTRAS:
         _shared = known
     return known
 

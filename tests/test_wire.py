@@ -125,6 +125,22 @@ def test_more_new_names_than_there_can_be_fields() -> None:
     assert len(wire._shared.extras) <= wire.MAX_SHARED_EXTRAS
 
 
+def test_words_are_learned_as_one_string_each_and_many_words_are_any_text() -> None:
+    body = page(cluster_set(tenant_set(status="NEW_WORD"), tenant_set(1004, status="NEW_WORD")))
+    for _ in range(2):
+        one, other = wire.decode_page(body).sets[0].tenant_backup_set_list or []
+        assert one.status is other.status
+        assert one.status == "NEW_WORD"
+    for start in range(0, 900, 300):
+        names = [f"tenant {number}" for number in range(start, start + 300)]
+        rows = [tenant_set(number, tenantName=name) for number, name in enumerate(names)]
+        (row,) = wire.decode_page(page(cluster_set(*rows))).sets
+        assert [each.tenant_name for each in row.tenant_backup_set_list or []] == names
+    assert len([w for name, w in wire._shared.words if name == "tenant_name"]) == 33
+    with pytest.raises(DataError, match=r"field tenantName: impossible value 3"):
+        wire.decode_page(page(cluster_set(tenant_set(tenantName=3))))
+
+
 def test_nested_list_of_a_tenant_row_may_be_null_or_empty() -> None:
     body = page(cluster_set(tenant_set(tenantBackupSetList=None), tenant_set(1004)))
     assert len(wire.decode_page(body).sets[0].tenant_backup_set_list or []) == 2
