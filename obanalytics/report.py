@@ -396,7 +396,15 @@ def _rows(section: Section, frame: pd.DataFrame) -> list[list[str]]:
     """Return the texts of a section's rows; the fleet's row says that it is one."""
     if frame is section.foot and len(frame):
         frame = frame.assign(tenant_name="all tenants", instance_id="all")
-    return [[c.show(row) for c in section.columns] for row in frame.itertuples()]
+    texts = [[c.show(row) for c in section.columns] for row in frame.itertuples()]
+    # Two tenants of an instance may have one name.
+    mine = section.frame[["instance_id", "tenant_id", "tenant_name"]].drop_duplicates()
+    shared = mine[mine.duplicated(["instance_id", "tenant_name"], keep=False)]
+    ids = set(zip(shared["instance_id"], shared["tenant_id"], strict=True))
+    for text, row in zip(texts, frame.itertuples(), strict=True):
+        if (row.instance_id, row.tenant_id) in ids:
+            text[0] += f" ({plain(row.tenant_id, 40)})"
+    return texts
 
 
 def _html_section(section: Section, pictures: dict[str, bytes]) -> dict[str, Any]:

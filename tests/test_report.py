@@ -533,3 +533,17 @@ def test_review_writes_files(nothing: ob.Review, tmp_path: Path) -> None:
     assert (tmp_path / "r.html").read_text("utf-8") == html_of(nothing)
     assert (tmp_path / "r.md").read_text("utf-8") == report.render_markdown(nothing)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "r.md"]
+
+
+def test_tenants_of_one_name_are_told_apart_by_their_ids() -> None:
+    sets = ob.sample()
+    one = sets.select(instance_ids="ob7f8bc13geh")
+    same = one.tenants.assign(
+        tenant_name=pd.Categorical(["same"] * len(one.tenants), categories=["same"])
+    )
+    found = ob.review(dataclasses.replace(one, tenants=same), rpo="27h")
+    html, text = report.render_html(found), report.render_markdown(found)
+    for tenant in one.tenants["tenant_id"].cat.categories:
+        assert f"same ({tenant})" in html
+        assert f"same ({tenant})" in text
+    assert "same (" not in report.render_html(ob.review(sets.select(tenants="orders"), rpo="27h"))
