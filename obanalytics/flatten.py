@@ -173,7 +173,7 @@ class Flattener:
         """What a reader should know of the frames made, with the number of rows concerned."""
 
     def add(self, sets: Sequence[ClusterSet], instance_id: str, where: str = "") -> None:
-        """Add one page.
+        """Add one page, all of it or nothing.
 
         Parameters
         ----------
@@ -202,6 +202,7 @@ class Flattener:
         texts = [row.start_time for row in every]
         texts += [row.end_time for row in every]
         texts += [row.checkpoint for row in every]
+        mark = self.mark()
         try:
             # Both levels at once: reading a few hundred costs hardly less than a few thousand.
             times, zoneless = parse_times(texts)
@@ -210,6 +211,7 @@ class Flattener:
             self._tenants.add(tenants, by_row[len(clusters) :], instance, owners)
             self._zoneless += zoneless
         except FieldError as error:
+            self.rollback(mark)
             # A cluster row may well lack a tenant id.
             rows = tenants if error.name == "tenant_id" else every
             raise _located(error, rows, instance_id, where) from None
@@ -246,7 +248,7 @@ class Flattener:
         """Make the two frames of everything that was added, and forget it.
 
         Rows are sorted by instance, tenant, start and set id. Of rows that repeat a key (instance,
-        set id, storage class) the most advanced stays.
+        tenant, set id, storage class) the most advanced stays.
 
         Parameters
         ----------

@@ -302,8 +302,9 @@ def _unprotected(known: Facts, limit: Any) -> list[str]:  # noqa: ANN401 - one l
     seen = set(known.tenants[_WHOSE[:2]].itertuples(index=False, name=None))
     whole = {instance for instance, tenant in seen if tenant == STAND_IN}  # lists no tenants
     bounds = [each for each in (known.as_of, known.window.end) if each is not None]
-    if bounds and isinstance(limit, pd.Timedelta):
-        listed = listed[~(listed["created_time"] > min(bounds) - limit)]
+    if bounds:
+        grace = limit if isinstance(limit, pd.Timedelta) else pd.Timedelta(0)
+        listed = listed[~(listed["created_time"] > min(bounds) - grace)]
     rows = listed[_WHOSE].itertuples(index=False, name=None)
     return [
         f"{tenant if pd.isna(name) else name} of {instance}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from operator import itemgetter
 from typing import Any
 
 import pandas as pd
@@ -278,5 +279,18 @@ def test_whatever_decodes_becomes_rows_or_our_error(changes: list[dict[str, Any]
         flattener.add(wire.decode_page(json.dumps(rows).encode()).sets, "ob1")
         clusters, tenants = flattener.frames()
         assert len(clusters) == len(rows)
-        assert len(tenants) == len({n["tenantBackupSetList"][0]["backupSetId"] for n in rows})
+        key = itemgetter("backupSetId", "storageClass", "tenantId")
+        assert len(tenants) == len({key(row["tenantBackupSetList"][0]) for row in rows})
         schema.check(tenants, "tenants")
+
+
+def test_a_page_that_is_refused_leaves_nothing_behind() -> None:
+    flattener = Flattener()
+    good = wire.decode_page(page(cluster_set(tenant_set()))).sets
+    flattener.add(good, "ob1")
+    other = cluster_set(tenant_set(tenantId=None), backupSetId="other")
+    with pytest.raises(DataError, match="tenantId is missing"):
+        flattener.add(wire.decode_page(page(other)).sets, "ob1")
+    clusters, tenants = flattener.frames()
+    assert clusters["backup_set_id"].tolist() == [good[0].backup_set_id]
+    assert len(tenants) == 1

@@ -409,3 +409,31 @@ def test_who_is_outside_and_not_in_the_inventory_is_named_and_counted() -> None:
     )
     assert found.summary["tenants_outside"] == 1
     assert not ob.review(sets, rpo="27h").provenance["notes"]
+
+
+@pytest.mark.parametrize(
+    ("created", "due"),
+    [
+        ("2026-10-31T04:00Z", False),
+        ("2026-10-31T02:00Z", True),
+        (None, True),
+        ("2027-01-01", False),
+    ],
+)
+@pytest.mark.parametrize("by_tenant", [False, True])
+def test_a_tenant_without_sets_is_named_once_a_backup_is_due(
+    created: str | None,
+    due: bool,  # noqa: FBT001
+    by_tenant: bool,  # noqa: FBT001
+) -> None:
+    sets = ob.sample()  # as of 2026-11-01 06:00
+    row = {"instance_id": "ob7f8bc13geh", "tenant_id": "tnew", "tenant_name": "payroll"}
+    made = pd.to_datetime([created], utc=True)
+    inventory = conform(pd.DataFrame([row]).assign(created_time=made), "inventory")
+    rpo: Any = dict.fromkeys(sets.tenants["tenant_id"].unique(), "27h") if by_tenant else "27h"
+    found = ob.review(replace(sets, inventory=inventory), rpo=rpo)
+    # Limits by tenant have none for a tenant without sets: it is due when it is there.
+    expected = due or (by_tenant and created == "2026-10-31T04:00Z")
+    assert found.summary["tenants_without_sets"] == int(expected)
+    named = [note for note in found.provenance["notes"] if "payroll of ob7f8bc13geh" in note]
+    assert len(named) == int(expected)
