@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from obanalytics.client import Client
-    from obanalytics.coverage import coverage_gaps, exposure, rpo_compliance
+    from obanalytics.compliance import rpo_compliance
+    from obanalytics.coverage import coverage_gaps, exposure
     from obanalytics.dataset import load, read, sample
+    from obanalytics.days import coverage_calendar
     from obanalytics.duration import duration_trends
     from obanalytics.growth import size_growth
-    from obanalytics.plotting import plot_coverage, plot_durations, plot_growth
-    from obanalytics.recovery import restore_points
+    from obanalytics.plotting import plot_durations, plot_exposure, plot_growth
+    from obanalytics.restore import restore_options, restore_points
     from obanalytics.review import Review, review
     from obanalytics.schema import BackupSets
+    from obanalytics.timeline import plot_coverage, plot_coverage_calendar
 
 __version__ = "0.1.0"
 
@@ -30,17 +33,21 @@ _HOME = {
     "BackupSets": "schema",
     "Client": "client",
     "Review": "review",
+    "coverage_calendar": "days",
     "coverage_gaps": "coverage",
     "duration_trends": "duration",
     "exposure": "coverage",
     "load": "dataset",
-    "plot_coverage": "plotting",
+    "plot_coverage": "timeline",
+    "plot_coverage_calendar": "timeline",
     "plot_durations": "plotting",
+    "plot_exposure": "plotting",
     "plot_growth": "plotting",
     "read": "dataset",
-    "restore_points": "recovery",
+    "restore_options": "restore",
+    "restore_points": "restore",
     "review": "review",
-    "rpo_compliance": "coverage",
+    "rpo_compliance": "compliance",
     "sample": "dataset",
     "size_growth": "growth",
 }
@@ -49,14 +56,18 @@ __all__ = [
     "BackupSets",
     "Client",
     "Review",
+    "coverage_calendar",
     "coverage_gaps",
     "duration_trends",
     "exposure",
     "load",
     "plot_coverage",
+    "plot_coverage_calendar",
     "plot_durations",
+    "plot_exposure",
     "plot_growth",
     "read",
+    "restore_options",
     "restore_points",
     "review",
     "rpo_compliance",

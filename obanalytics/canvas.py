@@ -5,33 +5,30 @@ from __future__ import annotations
 import base64
 import html
 import io
-import math
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 from matplotlib import dates as _dates
 from matplotlib import font_manager
 from matplotlib.axes import Axes as PlainAxes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from matplotlib.transforms import Bbox, ScaledTranslation
 
-from obanalytics.wording import NAME_CELLS, cells, format_span, plain, wrapped
+from obanalytics.wording import NAME_CELLS, cells, plain, tenant_labels, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from numpy.typing import NDArray
-
     Axes: TypeAlias = Any  # matplotlib ships no types
 
 dates: Any = _dates  # it has no types, alone in matplotlib
-INK, SOFT, GRID = "#1F2328", "#59636E", "#DDE1E5"
+INK = "#1F2328"
+_LIGHT, _DARK = (INK, "#59636E", "#DDE1E5"), ("#E9ECEF", "#AAB3BD", "#434B54")  # ink, soft, grid
 _FAMILIES = (
     *("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC"),
     *("WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei", "Noto Emoji"),
@@ -40,12 +37,6 @@ _WIDTH, _ROW, _CELL = 9.6, 0.29, 0.077  # inches: figure, one tenant's row, one 
 _TIGHT_ROW, _AROUND = 0.17, 1.6  # inches: a row in the user's ax, what stands above and below it
 _SMALL = 5.0  # inches: a user's ax without room for more than its rows
 _EDGE, _APART = 0.11, 0.62  # inches: from a figure's edge to its title, from a tick to the next
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-_STEPS = (
-    *(1, 5, 15, _MINUTE, 5 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE),
-    *(_HOUR, 2 * _HOUR, 4 * _HOUR, 8 * _HOUR),
-    *(_DAY, 3 * _DAY, 10 * _DAY, 30 * _DAY, 100 * _DAY),
-)
 
 
 def png(draw: Callable[[], Axes]) -> bytes:
@@ -62,8 +53,10 @@ def png(draw: Callable[[], Axes]) -> bytes:
         A PNG, the same for the same numbers.
     """
     buffer = io.BytesIO()
-    with style():  # tick labels come into being while saving: that must happen in here
-        draw().figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
+    with style(light=True):  # a file looks the same whoever makes it
+        ax = draw()
+    with style(ax):  # tick labels come into being while saving: that must happen in here
+        ax.figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -94,28 +87,74 @@ class _Axes(_Shown, PlainAxes):
 
 
 @contextmanager
-def style() -> Iterator[None]:
+def style(ax: Axes | None = None, *, light: bool = False) -> Iterator[None]:
     """Draw in our style and leave the user's settings as they were.
+
+    Parameters
+    ----------
+    ax : Axes or None
+        Where is drawn: what is written is light where that is dark. None takes the user's settings.
+    light : bool
+        Draw on white whatever the user's settings.
 
     Yields
     ------
     None
         Nothing; tick labels come into being while a figure is saved, so saving belongs in here.
     """
+    around, inside = ("white", "white") if light else _faces(ax)
+    ink, soft, edge = _DARK if _is_dark(around) else _LIGHT
+    line, _, grid = _DARK if _is_dark(inside) else _LIGHT
     rc: Any = {
         "text.parse_math": False,  # two $ in a tenant's name are no mathematics
         "font.family": list(_families()),
         "font.size": 9.0,
-        "text.color": INK,
-        "axes.edgecolor": GRID,
-        "axes.labelcolor": SOFT,
-        "xtick.color": SOFT,
-        "ytick.color": INK,
-        "axes.facecolor": "white",
-        "figure.facecolor": "white",
+        "text.color": ink,
+        "axes.edgecolor": edge,
+        "axes.labelcolor": soft,
+        "xtick.color": soft,
+        "ytick.color": ink,
+        "lines.color": line,
+        "grid.color": grid,
+        "axes.facecolor": inside,
+        "figure.facecolor": around,
     }
     with mpl.rc_context(rc):
         yield
+
+
+def _faces(ax: Axes | None) -> tuple[Any, Any]:
+    """Return what is behind a figure and an ax; white unless it is dark."""
+    if ax is None:
+        whole, own = mpl.rcParams["figure.facecolor"], mpl.rcParams["axes.facecolor"]
+    else:
+        whole, own = ax.figure.figure.get_facecolor(), ax.get_facecolor()
+    own = own if to_rgba(own)[3] else whole
+    whole = whole if to_rgba(whole)[3] else own
+    around, inside = (face if _is_dark(face) else "white" for face in (whole, own))
+    return around, inside
+
+
+def _is_dark(face: Any) -> bool:  # noqa: ANN401 - a colour
+    """Tell whether dark letters could not be read on a colour; nothing at all is white."""
+    red, green, blue, alpha = to_rgba(face)
+    return bool(alpha * (1 - (0.3 * red + 0.59 * green + 0.11 * blue)) > 0.5)  # noqa: PLR2004
+
+
+def on_face(light: str, dark: str) -> str:
+    """Return the colour that stands out from what is drawn on.
+
+    Parameters
+    ----------
+    light, dark : str
+        The colours for a light and for a dark ax.
+
+    Returns
+    -------
+    str
+        One of them.
+    """
+    return dark if _is_dark(mpl.rcParams["axes.facecolor"]) else light
 
 
 @cache
@@ -197,13 +236,77 @@ def room_for(ax: Axes | None, most: int) -> Room:
     return Room(max(min(rows, most), 1), max(min(letters, NAME_CELLS), 8), aside=wide > _SMALL)
 
 
+def expect(frame: object, name: str, function: str, columns: tuple[str, ...]) -> None:
+    """Refuse what is not the frame that a function returned.
+
+    Parameters
+    ----------
+    frame : object
+        What was given.
+    name : str
+        The argument's name.
+    function : str
+        The function whose result is expected.
+    columns : tuple of str
+        What such a frame has.
+
+    Raises
+    ------
+    ValueError
+        When it is no frame, or lacks one of the columns.
+    """
+    must = f"{name} must be the frame that {function} returned"
+    if not isinstance(frame, pd.DataFrame):
+        raise ValueError(f"{must}, not {type(frame).__name__}")  # noqa: TRY004 - one error for all
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise ValueError(f"{must}; it has no {', '.join(missing)}")
+
+
+def row_labels(frame: pd.DataFrame, limit: int) -> list[str]:
+    """Return labels that our fonts can draw: the id where a name has characters they lack.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Has instance_id, tenant_id and tenant_name.
+    limit : int
+        The most cells a label may take.
+
+    Returns
+    -------
+    list of str
+        A label per row.
+    """
+    names = frame["tenant_name"].astype("object")
+    drawn = [drawable(plain(name)) == plain(name) for name in names]
+    names = names.where(drawn, frame["tenant_id"].astype("object"))
+    return [drawable(label) for label in tenant_labels(frame.assign(tenant_name=names), limit)]
+
+
+def keys_of(frame: pd.DataFrame) -> list[tuple[object, object]]:
+    """Return whose each row is.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Has instance_id and tenant_id.
+
+    Returns
+    -------
+    list of tuple
+        Both, per row.
+    """
+    return list(zip(frame["instance_id"], frame["tenant_id"], strict=True))
+
+
 def new_axes(
     rows: int,
     names: list[str],
     *,
     right: float = 0.25,
-    bottom: float = 0.82,
     top: float = 0.8,
+    row: float = _ROW,
 ) -> Axes:
     """Make a figure with room for its labels, and return its ax.
 
@@ -213,8 +316,10 @@ def new_axes(
         How many rows of labels the chart has.
     names : list of str
         The labels.
-    right, bottom, top : float
-        Margins [inches].
+    right, top : float
+        Margins [inches]; `dress` makes the figure high enough for what is under the chart.
+    row : float
+        The height of a row [inches].
 
     Returns
     -------
@@ -222,7 +327,7 @@ def new_axes(
         The ax of a new figure, which no global state knows of.
     """
     left = 0.25 + _CELL * max(cells(name) for name in names)
-    height = rows * _ROW + 0.15
+    height, bottom = rows * row + 0.15, 0.82
     whole = top + height + bottom
     figure = _Figure(figsize=(_WIDTH, whole))
     FigureCanvasAgg(figure)  # measures texts with one renderer; others make one per text
@@ -249,7 +354,8 @@ def nothing(ax: Axes | None, text: str) -> Axes:
     if ax is None:
         ax = _Figure(figsize=(_WIDTH, 1.1)).add_axes((0, 0, 1, 1), axes_class=_Axes)
     ax.set_axis_off()
-    ax.text(0.5, 0.5, text, ha="center", va="center", color=SOFT, transform=ax.transAxes)
+    look = {"color": mpl.rcParams["axes.labelcolor"], "parse_math": False}
+    ax.text(0.5, 0.5, drawable(text), **look, ha="center", va="center", transform=ax.transAxes)
     return ax
 
 
@@ -265,9 +371,26 @@ def finish_rows(ax: Axes, names: list[str]) -> None:
     """
     ax.set_yticks(range(len(names)), labels=names, parse_math=False)
     ax.set_ylim(len(names) - 0.4, -0.6)
-    ax.tick_params(length=0)
-    ax.grid(axis="x", color=GRID, lw=0.7)
+    finish(ax)
+
+
+def finish(ax: Axes, *, along: str = "x") -> None:
+    """Take away what a chart can do without.
+
+    Parameters
+    ----------
+    ax : Axes
+        The ax.
+    along : {"x", "y"}
+        The axis whose values have grid lines.
+    """
+    rc: Any = mpl.rcParams  # an ax of the user's brought its own colours
+    for axis, name in ((ax.xaxis, "xtick.color"), (ax.yaxis, "ytick.color")):
+        axis.set_tick_params(length=0, labelcolor=rc[name])
+        axis.label.set_color(rc["axes.labelcolor"])
+    ax.grid(axis=along, color=rc["grid.color"], lw=0.7)
     ax.set_axisbelow(True)
+    ax.spines["bottom"].set_color(rc["axes.edgecolor"])
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
 
@@ -284,64 +407,20 @@ class _Dates(dates.AutoDateLocator):  # type: ignore[misc] # it has no types
         return super().get_locator(dmin, dmax)
 
 
-class _Apart(FixedLocator):
-    """Give those of some ticks whose labels do not touch when they are drawn."""
-
-    locs: Any
-
-    def __call__(self) -> list[float]:
-        """Return ticks, of two that are too close the first."""
-        axes: Any = getattr(self.axis, "axes", None)
-        kept: list[float] = []
-        last = -math.inf
-        for step in map(float, self.locs):
-            pixel = float(axes.transData.transform((step, 0))[0])
-            if pixel - last >= _APART * axes.figure.dpi:
-                kept.append(step)
-                last = pixel
-        return kept
-
-
-def date_axis(ax: Axes) -> None:
+def date_axis(ax: Axes, label: str = "time [UTC]") -> None:
     """Label the dates.
 
     Parameters
     ----------
     ax : Axes
         The ax; its x is days as matplotlib counts them.
+    label : str
+        What they are.
     """
     locator = _Dates()
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, show_offset=False))
-    ax.set_xlabel("time [UTC]", color=SOFT)
-
-
-def duration_axis(ax: Axes, seconds: NDArray[np.float64]) -> None:
-    """Label durations; logarithmic where the longest is many times the shortest.
-
-    Parameters
-    ----------
-    ax : Axes
-        The ax; its x is seconds.
-    seconds : array of float
-        Every duration that is drawn [s].
-    """
-    low, high = max(float(seconds.min()), 1.0), max(float(seconds.max()), 1.0)
-    if high / low > 15:  # noqa: PLR2004 - the short ones would be crushed
-        ax.set_xscale("log")
-        ax.set_xlim(low / 1.25, high * 1.25)
-    else:
-        ax.set_xlim(0, high * 1.06)
-    bottom, top = ax.get_xlim()
-    steps: list[float] = [s for s in _STEPS if bottom <= s <= top]
-    if ax.get_xscale() != "log":
-        step = next((s for s in _STEPS if top / s <= 7), _STEPS[-1])  # noqa: PLR2004 - ticks
-        steps = list(np.arange(0, top, step))
-    ax.xaxis.set_major_locator(_Apart(steps))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(
-        FuncFormatter(lambda s, _: format_span(pd.Timedelta(s, "s")) if s else "0")
-    )
+    ax.set_xlabel(drawable(label), parse_math=False)
 
 
 def day(moment: pd.Timestamp) -> float:
@@ -394,11 +473,13 @@ def dress(  # noqa: PLR0913 - what stands around a chart
         ax.figure.figure.draw_without_rendering()  # so that it is known where the ax will be
     left = ax.get_window_extent().x0 if managed else room.x0 + _EDGE * ax.figure.dpi
     wide = room.x1 - _EDGE * ax.figure.dpi - left
-    look = {"fontsize": 11, "fontweight": "bold", "parse_math": False}
+    rc, look = mpl.rcParams, {"fontsize": 11, "fontweight": "bold", "parse_math": False}
+    look["color"] = rc["text.color"]
     head = ax.set_title("", loc="left", pad=24 + lift, **look)
     _fill(head, drawable(found, "bold"), wide, lines=2)
     look = {"xycoords": "axes fraction", "textcoords": "offset points", "parse_math": False}
-    under = ax.annotate("", (0, 1), xytext=(0, 9 + lift), color=SOFT, fontsize=8.5, **look)
+    look |= {"color": rc["axes.labelcolor"], "fontsize": 8.5}
+    under = ax.annotate("", (0, 1), xytext=(0, 9 + lift), **look)
     _fill(under, drawable(note), wide, lines=1)
     below, begin, legend = ax.get_xlabel(), ax.get_position(), True
     for _ in range(6):  # ticks, and with them labels, change with the size
@@ -415,7 +496,20 @@ def dress(  # noqa: PLR0913 - what stands around a chart
             legend = False  # the chart itself is worth more
             ax.get_legend().remove()
             ax.set_position(begin)
+    if isinstance(ax.figure, _Figure) and not fit:
+        _make_room(ax)
     ax.set_in_layout(True)  # what setting a position by hand switches off
+
+
+def _make_room(ax: Axes) -> None:
+    """Make a figure of ours so high that what is under its chart ends at its edge."""
+    figure, lowest = ax.figure, ax.get_legend() or ax.xaxis.label
+    height, dpi = figure.get_figheight(), figure.dpi
+    more = _EDGE - lowest.get_window_extent().y0 / dpi
+    place = ax.get_position()
+    figure.set_figheight(height + more)
+    y0, high = (place.y0 * height + more) / (height + more), place.height * height / (height + more)
+    ax.set_position((place.x0, y0, place.width, high))
 
 
 def _room(ax: Axes) -> Bbox:
@@ -462,7 +556,7 @@ def _narrow(ax: Axes, room: Bbox) -> bool:
 
 def _legend(ax: Axes, handles: Sequence[Any], columns: int, *, left: float, right: float) -> None:
     """Put the legend under the chart, from the ax or else the left edge on, as wide as can be."""
-    lines = ax.get_xlabel().count("\n")
+    rc, lines = mpl.rcParams, ax.get_xlabel().count("\n")
     drop = ScaledTranslation(0, -0.5 - 0.15 * lines, ax.figure.dpi_scale_trans)
     place = ax.get_window_extent()
     for number in range(min(columns, len(handles)), 0, -1):
@@ -473,7 +567,10 @@ def _legend(ax: Axes, handles: Sequence[Any], columns: int, *, left: float, righ
             bbox_transform=ax.transAxes + drop,
             borderaxespad=0.0,
             ncols=number,
-            frameon=False,
+            # Its marks have the colours of what is inside the ax, so that has to be behind them.
+            frameon=rc["lines.color"] != rc["text.color"],
+            facecolor=rc["axes.facecolor"],
+            labelcolor=rc["lines.color"],
             fontsize=8.5,
             handlelength=1.4,
         )

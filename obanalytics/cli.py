@@ -14,17 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from obanalytics import __version__
-from obanalytics.errors import (
-    ApiError,
-    AuthenticationError,
-    ObanalyticsError,
-    PagingError,
+from obanalytics.errors import ApiError, AuthenticationError, ObanalyticsError, PagingError
+from obanalytics.sources import (
+    SECRET,
+    add_service,
+    add_source,
+    add_window,
+    failures,
+    fetched,
+    gathered,
+    make_client,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from obanalytics.client import Client
     from obanalytics.review import Review
     from obanalytics.schema import BackupSets
     from obanalytics.simulator import History, SimulatorServer
@@ -33,7 +37,6 @@ FINE, FOUND, USAGE, NETWORK, BAD_DATA, INTERRUPTED = 0, 1, 2, 3, 4, 130
 SEVERITIES = ("critical", "warning", "any")
 _EPILOG = f"""exit codes: {FINE} fine, {FOUND} something at or above --fail-on was found,
 {USAGE} usage (no keys, no such file), {NETWORK} service or network, {BAD_DATA} bad data"""
-_SECRET = "OCEANBASE_ACCESS_KEY_SECRET"  # noqa: S105 - the variable's name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,6 +93,7 @@ def parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_fetch(commands)
     _add_review(commands)
+    _add_gaps(commands)
     _add_instances(commands)
     _add_simulate(commands)
     return whole
@@ -123,8 +127,8 @@ def _add_fetch(commands: Any) -> None:  # noqa: ANN401 - argparse's own
     made.add_argument(
         "--check-download", action="store_true", help="ask which sets can be downloaded; slower"
     )
-    _add_window(made)
-    _add_service(made)
+    add_window(made)
+    add_service(made)
     _add_json(made)
 
 
@@ -132,11 +136,6 @@ def _add_review(commands: Any) -> None:  # noqa: ANN401 - argparse's own
     """Add `review`."""
     made = _command(
         commands, "review", _review, "say how much time was inside the RPO, and what else matters"
-    )
-    made.add_argument(
-        "source",
-        nargs="+",
-        help="what fetch saved, saved responses (file, folder, zip), sample, instance ids, or all",
     )
     made.add_argument("--rpo", metavar="DURATION", help="how much may be lost, such as 26h")
     made.add_argument(
@@ -151,15 +150,44 @@ def _add_review(commands: Any) -> None:  # noqa: ANN401 - argparse's own
         help=f"exit with {FOUND} when: critical, a tenant is outside its RPO now or has no set; "
         "warning, or there was a gap or something could not be judged; any, or a note was made",
     )
-    _add_window(made)
-    _add_service(made)
+    add_source(made)
+    _add_json(made)
+
+
+def _add_gaps(commands: Any) -> None:  # noqa: ANN401 - argparse's own
+    """Add `gaps`."""
+    made = _command(
+        commands, "gaps", _gaps, "list every time in which more than the RPO would have been lost"
+    )
+    made.add_argument(
+        "--rpo", metavar="DURATION", help="how much may be lost, such as 26h (default: 26h)"
+    )
+    made.add_argument(
+        "--grace", default="0h", metavar="DURATION", help="how much more is let pass (default: 0h)"
+    )
+    made.add_argument(
+        "--trust-unknown",
+        action="store_true",
+        help="count sets as sound of which validity, mode or base is not known",
+    )
+    made.add_argument(
+        "--as-of", metavar="INSTANT", help="look from here (default: the newest fact)"
+    )
+    made.add_argument(
+        "--fail-on",
+        choices=SEVERITIES,
+        help=f"exit with {FOUND} when: critical, a tenant is in a gap at the end of the window or "
+        "has no set, or there is nothing to judge; warning, or there was a gap; any, or there may "
+        "have been one, or a note was made",
+    )
+    add_source(made)
     _add_json(made)
 
 
 def _add_instances(commands: Any) -> None:  # noqa: ANN401 - argparse's own
     """Add `instances`."""
     made = _command(commands, "instances", _instances, "list the project's instances")
-    _add_service(made)
+    add_service(made)
     _add_json(made)
 
 
@@ -189,74 +217,9 @@ def _add_simulate(commands: Any) -> None:  # noqa: ANN401 - argparse's own
     made.add_argument("--write", metavar="FOLDER", help="write the pages as files and do not serve")
 
 
-def _add_window(made: argparse.ArgumentParser) -> None:
-    """Add the options of the time that is looked at."""
-    group = made.add_argument_group("window")
-    group.add_argument("--start", metavar="INSTANT", help="first instant, such as 2026-05-01 (UTC)")
-    group.add_argument("--end", metavar="INSTANT", help="first instant after it")
-    group.add_argument(
-        "--lookback", default="35D", metavar="DURATION", help="for chains' bases (default: 35D)"
-    )
-
-
-def _add_service(made: argparse.ArgumentParser) -> None:
-    """Add the options of the service; the secret is never one: others can read command lines."""
-    group = made.add_argument_group(
-        "service",
-        f"keys come from the environment (OCEANBASE_ACCESS_KEY_ID, {_SECRET}) or a profile",
-    )
-    group.add_argument("--endpoint", help='"global", "china" or a URL')
-    group.add_argument("--project-id", metavar="ID", help="the project")
-    group.add_argument(
-        "--profile", metavar="NAME", help="in ~/.config/obanalytics/credentials.toml"
-    )
-    group.add_argument("--workers", type=int, default=8, metavar="N", help="requests in flight")
-    group.add_argument(
-        "--on-error",
-        choices=("collect", "raise"),
-        default="collect",
-        help=f"of several instances keep the rest and exit with {NETWORK}, or stop at the first",
-    )
-    group.add_argument("--quiet", action="store_true", help="no progress bar")
-
-
 def _add_json(made: argparse.ArgumentParser) -> None:
     """Add the option for machines."""
     made.add_argument("--json", action="store_true", help="print the result as JSON")
-
-
-def _client(options: argparse.Namespace) -> Client:
-    """Make the client that the options describe."""
-    from obanalytics.client import Client  # noqa: PLC0415 - commands pay for what they use
-
-    return Client(
-        endpoint=options.endpoint,
-        project_id=options.project_id,
-        profile=options.profile,
-        workers=options.workers,
-    )
-
-
-def _load(options: argparse.Namespace, ids: list[str]) -> BackupSets:
-    """Fetch instances with both optional tables."""
-    from obanalytics.dataset import load  # noqa: PLC0415
-
-    with _client(options) as client:
-        sets = load(
-            "all" if ids == ["all"] else ids,
-            options.start,
-            options.end,
-            client=client,
-            lookback=options.lookback,
-            check_download=getattr(options, "check_download", False),
-            on_error=options.on_error,
-            restorable=True,
-            inventory=True,
-            progress=False if options.quiet else None,
-        )
-    if sets.source.failed and not sets.source.instances:
-        raise ApiError(f"no instance could be read, nothing was saved: {_failures(sets)}")
-    return sets
 
 
 def _fetch(options: argparse.Namespace) -> int:
@@ -265,7 +228,7 @@ def _fetch(options: argparse.Namespace) -> int:
 
     if not is_free(options.out):
         raise FileExistsError(f"--out {options.out}: holds something else; name a new folder")
-    sets = _load(options, options.instance)
+    sets = fetched(options, options.instance)
     if not len(sets) and not len(sets.tenants) and is_saved(options.out):
         raise ApiError(f"no backup set was listed; what was saved in {options.out} is kept")
     sets.save(options.out)
@@ -275,13 +238,8 @@ def _fetch(options: argparse.Namespace) -> int:
         print(sets)
         print(f"{'saved':<10}{options.out}  (next: obanalytics review {options.out})")
     if sets.source.failed:
-        return _fail(f"saved without: {_failures(sets)}", NETWORK)
+        return _fail(f"saved without: {failures(sets)}", NETWORK)
     return FINE
-
-
-def _failures(sets: BackupSets) -> str:
-    """Say which instances failed and why."""
-    return "; ".join(f"{name}: {why}" for name, why in sets.source.failed.items())
 
 
 def _described(sets: BackupSets) -> dict[str, Any]:
@@ -303,7 +261,7 @@ def _review(options: argparse.Namespace) -> int:
     from obanalytics.review import review  # noqa: PLC0415
 
     _check_outputs(options.out)
-    sets = _sources(options)
+    sets = gathered(options)
     found = review(sets, rpo=options.rpo, as_of=options.as_of)
     for path in options.out:
         _write(found, Path(path))
@@ -312,37 +270,25 @@ def _review(options: argparse.Namespace) -> int:
     else:
         print(found.to_text(), end="")
     if sets.source.failed:
-        return _fail(f"reviewed without: {_failures(sets)}", NETWORK)
+        return _fail(f"reviewed without: {failures(sets)}", NETWORK)
     return FOUND if options.fail_on and _is_found(found, options.fail_on) else FINE
 
 
-def _sources(options: argparse.Namespace) -> BackupSets:
-    """Bring in every source and put them together."""
-    from obanalytics.dataset import read, sample  # noqa: PLC0415
+def _gaps(options: argparse.Namespace) -> int:
+    """List the gaps of what is there."""
+    from obanalytics.gaplog import gap_log, terms  # noqa: PLC0415
 
-    parts, ids = [], []
-    for each in options.source:
-        if Path(each).exists():
-            parts.append(read(each))
-        elif each == "sample":
-            parts.append(sample())
-        elif "/" in each or "\\" in each or "." in each:
-            raise FileNotFoundError(f"no such file or folder: {each}")
-        else:
-            ids.append(each)
-    window = options.start is not None or options.end is not None
-    parts = [part.between(options.start, options.end) for part in parts] if window else parts
-    if ids:
-        try:
-            parts.append(_load(options, ids))
-        except ObanalyticsError as error:
-            named = ", ".join(ids)
-            error.args = (f"{error} (no file here is called {named}: taken for an instance id)",)
-            raise
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = whole + part
-    return whole
+    # A slip in an option is told before anything is fetched.
+    by = terms(options.rpo, options.grace, options.as_of, trust_unknown=options.trust_unknown)
+    sets = gathered(options)
+    found = gap_log(sets, by)
+    if options.json:
+        _print_json(found.to_json())
+    else:
+        print(found.to_text(), end="")
+    if sets.source.failed:
+        return _fail(f"judged without: {failures(sets)}", NETWORK)
+    return FOUND if options.fail_on and found.is_found(options.fail_on) else FINE
 
 
 def _check_outputs(paths: list[str]) -> None:
@@ -380,9 +326,9 @@ def _is_found(found: Review, severity: str) -> bool:
 
 def _instances(options: argparse.Namespace) -> int:
     """List instances."""
-    from obanalytics.wording import cells  # noqa: PLC0415
+    from obanalytics.lines import aligned  # noqa: PLC0415
 
-    with _client(options) as client:
+    with make_client(options) as client:
         rows = client.instances()
     if options.json:
         _print_json(rows)
@@ -390,12 +336,7 @@ def _instances(options: argparse.Namespace) -> int:
     names = ("instanceId", "instanceName", "status", "version", "cloudProvider", "region")
     table = [["instance", "name", "status", "version", "provider", "region"]]
     table += [[_cell(row.get(name)) for name in names] for row in rows]
-    wide = [max(map(cells, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        padded = (
-            text + " " * (width - cells(text)) for text, width in zip(line, wide, strict=True)
-        )
-        print("  ".join(padded).rstrip())
+    print("\n".join(aligned(table, [False] * len(names))))
     print(f"{len(rows)} instances" if len(rows) != 1 else "1 instance", file=sys.stderr)
     return FINE
 
@@ -527,7 +468,7 @@ def _invitation(server: SimulatorServer, history: History) -> str:
 
     return f"""serving {len(history.instances)} made-up clusters at {server.url} (end with Ctrl-C)
 
-export OCEANBASE_ACCESS_KEY_ID={KEY[0]} {_SECRET}={KEY[1]}
+export OCEANBASE_ACCESS_KEY_ID={KEY[0]} {SECRET}={KEY[1]}
 export OCEANBASE_ENDPOINT={server.url} OCEANBASE_PROJECT_ID=demo
 obanalytics instances
 obanalytics review {first} --start 2026-05-01

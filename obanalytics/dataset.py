@@ -273,7 +273,8 @@ def _restorable_rows(client: Client, instance_id: str) -> list[dict[str, Any]]:
                 "end": _time(each, "endTime", instance_id),
                 "storage_class": each.get("storageType", tenant.get("storageType")),
             }
-            for each in intervals
+            # A tenant that is listed without an interval cannot be restored: that is a fact too.
+            for each in intervals or [{}]
         ]
     return rows
 

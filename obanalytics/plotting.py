@@ -2,137 +2,127 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
-from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from obanalytics.canvas import (
     INK,
-    SOFT,
     date_axis,
     dates,
-    day,
-    drawable,
     dress,
-    duration_axis,
+    expect,
+    finish,
     finish_rows,
+    keys_of,
     new_axes,
     nothing,
+    on_face,
     room_for,
+    row_labels,
     style,
 )
 from obanalytics.wording import (
-    coverage_sentence,
+    NAME_CELLS,
+    cap_sentence,
     duration_sentence,
     format_share,
     format_span,
-    gap_sentence,
     growth_sentence,
-    most_gaps_first,
+    model_sentence,
     plain,
     plural,
-    tenant_labels,
-    words,
-    worst_first,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
     Axes: TypeAlias = Any  # matplotlib ships no types
+    Floats: TypeAlias = NDArray[np.float64]
+    Limits: TypeAlias = Any  # what pandas.Timedelta takes, by tenant or not, or None
 
 MAX_ROWS = 30
 """More tenants than this are not drawn: the worst are, and the note says so."""
-# Okabe-Ito, which readers who are colour-blind can tell apart.
-CAUSE_COLORS = {
-    "silent": "#D55E00",
-    "failed": "#CC79A7",
-    "unusable": "#E69F00",
-    "running": "#56B4E9",
-    "late": "#F0E442",
-    "missing_from_cluster_set": "#0072B2",
-    "state_unknown": "#8C8C8C",
-}
-_INSIDE, _TRACK, _BAD = "#C9E4DA", "#F0F2F4", "#B34700"
+MAX_LINES = 6
+"""More tenants than this have no line each: a summary and the worst are drawn."""
+# Okabe-Ito, which readers who are colour-blind can tell apart; its vermillion is for the breaches.
+_LINES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#8C8C8C")
+_BREACH = "#D55E00"
 _MODES = (
     (True, "full", "#0072B2", "o"),
     (False, "incremental", "#D98200", "^"),
     (None, "unknown mode", "#8C8C8C", "s"),
 )
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_STEPS = (
+    *(1, 5, 15, _MINUTE, 5 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE),
+    *(_HOUR, 2 * _HOUR, 4 * _HOUR, 8 * _HOUR),
+    *(_DAY, 3 * _DAY, 10 * _DAY, 30 * _DAY, 100 * _DAY, 300 * _DAY, 1000 * _DAY),
+)
+_APART, _LINE = 0.62, 0.22  # inches: from a tick to the next, along x and along y
 
 
-def plot_coverage(
-    gaps: pd.DataFrame,
-    ax: Axes | None = None,
-    *,
-    compliance: pd.DataFrame | None = None,
-    points: pd.DataFrame | None = None,
-    window: tuple[pd.Timestamp | None, pd.Timestamp | None] = (None, None),
-) -> Axes:
-    """Draw a timeline per tenant: inside the RPO, gaps by cause, restore points as ticks.
+def plot_exposure(steps: pd.DataFrame, ax: Axes | None = None, *, rpo: Limits = None) -> Axes:
+    """Draw how much would be lost if everything failed at an instant, and where that is too much.
 
     Parameters
     ----------
-    gaps : DataFrame
-        What `coverage_gaps` returned; enough by itself, then the rows are the tenants with gaps.
+    steps : DataFrame
+        What `exposure` returned.
     ax : Axes or None
-        Where to draw; None makes a figure. An ax of a figure without a layout engine is made
-        smaller where its labels would not fit into the figure.
-    compliance : DataFrame or None
-        What `rpo_compliance` returned: then all tenants are shown, with their share of the time and
-        their exposure; a fleet row is left out.
-    points : DataFrame or None
-        What `restore_points` returned; None draws no ticks.
-    window : (start, end)
-        What the chart spans; None takes what the frames span [UTC].
+        Where to draw; None makes a figure.
+    rpo : duration, mapping, Series or None
+        The recovery point objective: one, or one by tenant_id or (instance_id, tenant_id); None
+        draws no limit.
 
     Returns
     -------
     Axes
-        The ax, the worst tenant on top. Titles say what was found.
+        The ax: a saw-tooth per tenant, or where there are many what they have in common and the
+        worst; logarithmic above its first tick where the worst is many times the typical.
 
     Raises
     ------
     ValueError
-        When a frame is not what its function returned.
+        When the frame is not what `exposure` returned, or a tenant has no RPO.
     """
-    _expect(gaps, "gaps", "coverage_gaps", _GAPS)
-    if points is not None:
-        _expect(points, "points", "restore_points", _POINTS)
-    if compliance is None:
-        tenants, found = most_gaps_first(gaps), gap_sentence(gaps)
-        note = "Open gaps first, then most time in gaps. "
-    else:
-        _expect(compliance, "compliance", "rpo_compliance", _SHARES)
-        tenants = worst_first(compliance[compliance["instance_id"].notna()])
-        found, note = coverage_sentence(compliance, gaps), "Worst first. "
-    with style():
-        if tenants.empty:
-            return nothing(ax, found)
-        room = room_for(ax, MAX_ROWS)
-        shown = tenants.head(room.rows)
-        names = _labels(shown, room.cells)
-        rows = {key: y for y, key in enumerate(_keys(shown))}
-        mine = _of(gaps, rows)
-        fit = ax is not None
-        if ax is None:
-            lines = (mine["cause"].nunique() + 6) // 4
-            right, top = (0.25, 0.8) if compliance is None else (1.65, 0.98)
-            ax = new_axes(len(shown), names, right=right, bottom=0.62 + 0.2 * lines, top=top)
-        bare = compliance is None and points is None  # then only the gaps are known
-        used = _draw_gaps(ax, mine, rows, _draw_base(ax, rows, mine, points, window, bare=bare))
-        handles = _coverage_legend(used, ticks=_draw_points(ax, points, rows), bare=bare)
-        lift = 14 if compliance is not None and room.aside else 0
-        if lift:
-            _write_shares(ax, shown)
-        finish_rows(ax, names)
+    expect(steps, "steps", "exposure", _EXPOSED)
+    curves = _curves(steps, rpo)
+    with style(ax):
+        if steps.empty:
+            return nothing(ax, "No tenant has a backup set in this window")
+        fit, ax = ax is not None, ax if ax is not None else new_axes(11, [" " * 10])
+        ax.set_xlim(curves.start.min(), curves.end.max())
+        order, several = curves.worst_first(), len(curves.limits) > MAX_LINES
+        shown = curves.outstanding(order) if several else order
+        grid = _bins(ax, curves, shown, several=several)
+        lanes = _draw_unbounded(ax, curves, shown, several=several)
+        log = _exposure_axis(ax, curves, 0.02 + 0.04 * lanes if lanes else 0.0)
+        handles = _draw_summary(ax, grid) if several and grid is not None else []
+        peaks = grid if grid is not None and _is_crowded(ax, curves, shown) else None
+        handles += _draw_curves(ax, curves, shown, grid=peaks, log=log)
+        handles += _draw_limits(ax, curves.limits if several else curves.limits[shown])
+        face, edge = on_face("white", INK), on_face("#59636E", "#AAB3BD")
+        mark = Patch(fc=face, ec=edge, hatch="////", label="no restore point")
+        handles += [mark] if lanes else []
+        finish(ax, along="y")
         date_axis(ax)
-        note += "Point model: log backups not considered." + _cap(shown, tenants)
-        dress(ax, found, note, handles=handles, columns=4, lift=lift, fit=fit)
+        ax.set_ylabel("exposure" if fit else "exposure: what would be lost")
+        note = model_sentence(steps)
+        if several:
+            note += f" Summary of {plural(len(order), 'tenant')}, and the worst {len(shown)}."
+        if grid is not None:
+            note += f" Peak of each {format_span(pd.Timedelta(grid[0][1] - grid[0][0], 'D'))}."
+        dress(ax, _exposure_found(curves), note, handles=handles, columns=4, fit=fit)
     return ax
 
 
@@ -151,25 +141,33 @@ def plot_growth(growth: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Axes
         The ax, the fastest growing tenant on top [% in 30 days].
     """
-    _expect(growth, "growth", "size_growth", _RATES)
+    expect(growth, "growth", "size_growth", _RATES)
     rated = growth[growth["percent_per_30d"].notna()]
-    with style():
+    with style(ax):
         if rated.empty:
             return nothing(ax, "Too little history for a growth rate: 8 sets over 6 days needed")
         room = room_for(ax, MAX_ROWS)
         order = _worst(rated, "percent_per_30d", room.rows)
-        names, fit = _labels(order, room.cells), ax is not None
+        names, fit = row_labels(order, room.cells), ax is not None
         ax = ax if ax is not None else new_axes(len(order), names)
         for y, row, color, marker in _mode_rows(rated, order):
             bounds = [row.percent_per_30d_low, row.percent_per_30d_high]
             ax.plot(bounds, [y, y], color=color, lw=2.2, alpha=0.55, solid_capstyle="round")
-            ax.plot(row.percent_per_30d, y, marker, color=color, ms=5.5, mec="white", mew=0.6)
-        ax.axvline(0, color=INK, lw=0.9, zorder=1)
+            ax.plot(
+                row.percent_per_30d,
+                y,
+                marker,
+                color=color,
+                ms=5.5,
+                mec=on_face("white", INK),
+                mew=0.6,
+            )
+        ax.axvline(0, color=on_face(INK, "white"), lw=0.9, zorder=1)
         finish_rows(ax, names)
         ax.set_xlim(*_reach(rated))
-        ax.set_xlabel("change of set size [% in 30 days], line: 95 % interval", color=SOFT)
+        ax.set_xlabel("change of set size [% in 30 days], line: 95 % interval")
         short = int(growth["percent_per_30d"].isna().sum())
-        note = "Fastest first." + _cap(order, _tenants(rated))
+        note = "Fastest first." + cap_sentence(len(order), len(_tenants(rated)))
         note += f" Without {plural(short, 'series')} of too little history." if short else ""
         handles = _mode_legend(rated)
         dress(ax, growth_sentence(growth), note, handles=handles, columns=3, fit=fit)
@@ -191,36 +189,37 @@ def plot_durations(durations: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Axes
         The ax, the longest p95 on top; logarithmic where durations differ much.
     """
-    _expect(durations, "durations", "duration_trends", _TIMES)
+    expect(durations, "durations", "duration_trends", _TIMES)
     timed = durations[durations["p50"].notna()]
-    with style():
+    with style(ax):
         if timed.empty:
             return nothing(ax, "No finished backup set has a duration")
         room = room_for(ax, MAX_ROWS)
         order = _worst(timed, "p95", room.rows)
-        names, fit = _labels(order, room.cells), ax is not None
+        names, fit = row_labels(order, room.cells), ax is not None
         ax = ax if ax is not None else new_axes(len(order), names)
+        ink, edge = on_face(INK, "white"), on_face("white", INK)
         for y, row, color, marker in _mode_rows(timed, order):
             p50, p95, top, last = (_seconds(row, name) for name in ("p50", "p95", "max", "last"))
             ax.plot([p95, top], [y, y], color=color, lw=0.9, alpha=0.7)
             ax.plot([p50, p95], [y, y], color=color, lw=5, alpha=0.35, solid_capstyle="butt")
-            ax.plot(p50, y, marker, color=color, ms=5.5, mec="white", mew=0.6)
-            ax.plot(last, y, "|", color=INK, ms=8, mew=1.3)
+            ax.plot(p50, y, marker, color=color, ms=5.5, mec=edge, mew=0.6)
+            ax.plot(last, y, "|", color=ink, ms=8, mew=1.3)
         finish_rows(ax, names)
         drawn = timed[["p50", "p95", "max", "last"]].apply(lambda c: c.dt.total_seconds())
-        duration_axis(ax, drawn.to_numpy(dtype=np.float64))
-        marks = (Line2D([], [], color=INK, marker="|", ls="", ms=8, mew=1.3, label="last run"),)
+        _duration_axis(ax, drawn.to_numpy(dtype=np.float64))
+        marks = (Line2D([], [], color=ink, marker="|", ls="", ms=8, mew=1.3, label="last run"),)
         handles = [*_mode_legend(timed), *marks]
-        ax.set_xlabel("duration; bar: median to p95, line: to the longest run", color=SOFT)
-        note = "Longest p95 first. Finished runs only." + _cap(order, _tenants(timed))
+        ax.set_xlabel("duration; bar: median to p95, line: to the longest run")
+        note = "Longest p95 first. Finished runs only." + cap_sentence(
+            len(order), len(_tenants(timed))
+        )
         dress(ax, duration_sentence(durations), note, handles=handles, columns=4, fit=fit)
     return ax
 
 
 _WHO = ("instance_id", "tenant_id", "tenant_name")
-_GAPS = (*_WHO, "gap_start", "gap_end", "gap", "position", "cause", "certainty")
-_SHARES = (*_WHO, "time_in_rpo", "exposure_now", "rpo_ratio")
-_POINTS = (*_WHO[:2], "full", "start_time", "checkpoint", "restorable")
+_EXPOSED = (*_WHO, "start", "end", "exposure_start", "exposure_end", "unbounded")
 _RATES = (
     *_WHO,
     "full",
@@ -230,145 +229,6 @@ _RATES = (
     "verdict",
 )
 _TIMES = (*_WHO, "full", "p50", "p95", "max", "last", "running", "percent_per_30d_low")
-
-
-def _expect(frame: object, name: str, function: str, columns: tuple[str, ...]) -> None:
-    """Refuse what is not the frame that a function returned."""
-    if not isinstance(frame, pd.DataFrame):
-        raise ValueError(  # noqa: TRY004 - one error for all that is no such frame
-            f"{name} must be the frame that {function} returned, not {type(frame).__name__}"
-        )
-    missing = [column for column in columns if column not in frame]
-    if missing:
-        raise ValueError(
-            f"{name} must be the frame that {function} returned; it has no {', '.join(missing)}"
-        )
-
-
-def _labels(frame: pd.DataFrame, limit: int) -> list[str]:
-    """Return labels that our fonts can draw: the id where a name has characters they lack."""
-    names = frame["tenant_name"].astype("object")
-    drawn = [drawable(plain(name)) == plain(name) for name in names]
-    names = names.where(drawn, frame["tenant_id"].astype("object"))
-    return [drawable(label) for label in tenant_labels(frame.assign(tenant_name=names), limit)]
-
-
-def _keys(frame: pd.DataFrame) -> list[tuple[object, object]]:
-    """Return whose each row is."""
-    return list(zip(frame["instance_id"], frame["tenant_id"], strict=True))
-
-
-def _of(frame: pd.DataFrame, rows: dict[tuple[object, object], int]) -> pd.DataFrame:
-    """Return what is of the tenants that have a row."""
-    return frame[np.array([key in rows for key in _keys(frame)], dtype=bool)]
-
-
-def _draw_base(
-    ax: Axes,
-    rows: dict[tuple[object, object], int],
-    gaps: pd.DataFrame,
-    points: pd.DataFrame | None,
-    window: tuple[pd.Timestamp | None, pd.Timestamp | None],
-    *,
-    bare: bool,
-) -> tuple[float, float]:
-    """Draw every tenant's bar from where it is known, and return what the chart spans [days]."""
-    stretches = [gaps[["instance_id", "tenant_id", "gap_start", "gap_end"]]]
-    if points is not None:
-        times = ["instance_id", "tenant_id", "start_time", "checkpoint"]
-        stretches.append(points.loc[points["restorable"], times])
-    known = pd.concat(
-        each.set_axis(_FROM, axis=1).astype(dict.fromkeys(_FROM[:2], "object"))
-        for each in stretches
-    )
-    if known.empty and None in window:
-        window = (pd.Timestamp("1970-01-01", tz="UTC"), pd.Timestamp("1970-01-02", tz="UTC"))
-    first = known["from"].min() if window[0] is None else window[0]
-    last = known["to"].max() if window[1] is None else window[1]
-    begins = known.groupby(["instance_id", "tenant_id"])["from"].min()
-    spans = (day(first), max(day(last), day(first) + 1 / 24))
-    whole, color = bare or window[0] is not None, _TRACK if bare else _INSIDE
-    left = np.array([spans[0] if whole else day(begins.get(key, first)) for key in rows])
-    ax.barh([*rows.values()], spans[1] - left, left=left, height=0.62, color=color, zorder=1)
-    ax.set_xlim(spans)
-    return spans
-
-
-_FROM = ["instance_id", "tenant_id", "from", "to"]
-
-
-def _draw_gaps(
-    ax: Axes,
-    gaps: pd.DataFrame,
-    rows: dict[tuple[object, object], int],
-    spans: tuple[float, float],
-) -> list[str]:
-    """Draw the gaps by cause, each wide enough to be seen, and return the causes there are."""
-    least = (spans[1] - spans[0]) / 350
-    boxes: dict[str, list[list[tuple[float, float]]]] = {}
-    for row in gaps.itertuples():
-        y, begin, end = rows[row.instance_id, row.tenant_id], day(row.gap_start), day(row.gap_end)
-        end = max(end, begin + least)
-        kind = _UNKNOWN if row.certainty == "unknown" else row.cause
-        corners = [(begin, y - 0.31), (begin, y + 0.31), (end, y + 0.31), (end, y - 0.31)]
-        boxes.setdefault(kind, []).append(corners)
-    for kind, outlines in boxes.items():
-        hatch = "////" if kind == _UNKNOWN else None
-        ax.add_collection(
-            PolyCollection(
-                outlines, facecolor=_color(kind), edgecolor="none", hatch=hatch, zorder=3
-            )
-        )
-    return sorted(boxes, key=[*CAUSE_COLORS, _UNKNOWN].index)
-
-
-_UNKNOWN = "not known"
-
-
-def _color(cause: str) -> str:
-    """Return the colour of a cause."""
-    return CAUSE_COLORS.get(cause, "#E8EAED")
-
-
-def _draw_points(
-    ax: Axes, points: pd.DataFrame | None, rows: dict[tuple[object, object], int]
-) -> bool:
-    """Draw the checkpoints of full sets as ticks, and of the others while they stay apart."""
-    if points is None:
-        return False
-    good = points[points["restorable"] & points["checkpoint"].notna()]
-    good = _of(good, rows)
-    days = dates.date2num(good["checkpoint"].dt.tz_convert(None).to_numpy())
-    first, last = ax.get_xlim()
-    good = good[(days >= first) & (days <= last)]
-    crowded = len(good) > 130 * len(rows)  # closer than three pixels they are a grey band
-    full = good["full"].fillna(value=False).astype(bool)
-    for chosen, reach in ((good[full], 0.31), (good[~full], 0.12)):
-        if chosen.empty or (crowded and reach < 0.2):  # noqa: PLR2004 - the short ticks
-            continue
-        x = dates.date2num(chosen["checkpoint"].dt.tz_convert(None).to_numpy())
-        y = np.array([rows[key] for key in _keys(chosen)])
-        lines = [((a, b - reach), (a, b + reach)) for a, b in zip(x, y, strict=True)]
-        ax.add_collection(
-            LineCollection(lines, colors="#3F6F60", linewidths=0.7, alpha=0.75, zorder=2)
-        )
-    return bool(full.any()) or not (crowded or good.empty)
-
-
-def _write_shares(ax: Axes, shown: pd.DataFrame) -> None:
-    """Write each tenant's share and exposure beside its bar."""
-    look = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
-    left, right = {"xytext": (45, 0), "ha": "right"}, {"xytext": (53, 0), "ha": "left"}
-    look |= {"fontsize": 8.5, "va": "center"}
-    for y, row in enumerate(shown.itertuples()):
-        outside = bool(row.rpo_ratio > 1)
-        now = "unbounded" if pd.isna(row.exposure_now) else format_span(row.exposure_now)
-        bold = {"color": _BAD, "fontweight": "bold"} if outside else {}
-        ax.annotate(format_share(row.time_in_rpo), (1, y), **left, **look)
-        ax.annotate(now, (1, y), **right, **look, **bold)
-    look |= {"color": SOFT, "fontsize": 8, "va": "bottom"}
-    ax.annotate("in RPO", (1, -0.62), **left, **look)
-    ax.annotate("exposed now", (1, -0.62), **right, **look)
 
 
 def _seconds(row: Any, name: str) -> float:  # noqa: ANN401 - a named tuple of pandas
@@ -388,7 +248,7 @@ def _worst(frame: pd.DataFrame, column: str, most: int) -> pd.DataFrame:
 
 def _mode_rows(frame: pd.DataFrame, order: pd.DataFrame) -> Iterator[tuple[float, Any, str, str]]:
     """Yield every series that is drawn, with its height, colour and marker."""
-    rows = {key: y for y, key in enumerate(_keys(order))}
+    rows = {key: y for y, key in enumerate(keys_of(order))}
     several = len({str(full) for full in frame["full"]}) > 1
     for row in frame.itertuples():
         y = rows.get((row.instance_id, row.tenant_id))
@@ -409,21 +269,6 @@ def _mode_legend(frame: pd.DataFrame) -> list[Line2D]:
     ]
 
 
-def _coverage_legend(causes: list[str], *, ticks: bool, bare: bool) -> list[Any]:
-    """Return the marks of what a timeline shows."""
-    marks: list[Any] = [] if bare else [Patch(facecolor=_INSIDE, label="inside RPO")]
-    marks += [
-        Patch(
-            facecolor=_color(cause),
-            hatch="////" if cause == _UNKNOWN else None,
-            label=f"gap: {words(cause)}",
-        )
-        for cause in causes
-    ]
-    tick = Line2D([], [], color="#3F6F60", marker="|", ls="", ms=9, label="restore point")
-    return [*marks, tick] if ticks else marks
-
-
 def _reach(rated: pd.DataFrame) -> tuple[float, float]:
     """Return what an axis of rates spans: all rates, and intervals that do not dwarf them."""
     rates = rated["percent_per_30d"]
@@ -434,6 +279,322 @@ def _reach(rated: pd.DataFrame) -> tuple[float, float]:
     return min(low, 0.0) - 0.05 * room, max(high, 0.0) + 0.05 * room
 
 
-def _cap(shown: pd.DataFrame, whole: pd.DataFrame) -> str:
-    """Say how many tenants are not drawn."""
-    return f" Shown: {len(shown)} of {len(whole)} tenants." if len(shown) < len(whole) else ""
+class _Apart(FixedLocator):
+    """Give those of some ticks whose labels do not touch when they are drawn."""
+
+    locs: Any
+
+    def __call__(self) -> list[float]:
+        """Return ticks, of two that are too close the first."""
+        axes: Any = getattr(self.axis, "axes", None)
+        upright = self.axis is axes.yaxis
+        least = _LINE if upright else _APART
+        kept: list[float] = []
+        last = -math.inf
+        for step in map(float, self.locs):
+            pixel = float(axes.transData.transform((step, step))[int(upright)])
+            if pixel - last >= least * axes.figure.dpi:
+                kept.append(step)
+                last = pixel
+        return kept
+
+
+def _duration_axis(ax: Axes, seconds: Floats) -> None:
+    """Label durations along x; logarithmic where the longest is many times the shortest."""
+    low, high = max(float(seconds.min()), 1.0), max(float(seconds.max()), 1.0)
+    if high / low > 15:  # noqa: PLR2004 - the short ones would be crushed
+        ax.set_xscale("log")
+        ax.set_xlim(low / 1.25, high * 1.25)
+    else:
+        ax.set_xlim(0, high * 1.06)
+    bottom, top = ax.get_xlim()
+    steps: list[float] = [s for s in _STEPS if bottom <= s <= top]
+    if ax.get_xscale() != "log":
+        step = next((s for s in _STEPS if top / s <= 7), _STEPS[-1])  # noqa: PLR2004 - ticks
+        steps = list(np.arange(0, top, step))
+    _duration_ticks(ax.xaxis, steps)
+
+
+def _duration_ticks(axis: Any, steps: list[float]) -> None:  # noqa: ANN401 - of matplotlib
+    """Label an axis of seconds at those of the steps that stay apart."""
+    axis.set_major_locator(_Apart(steps))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(
+        FuncFormatter(lambda s, _: format_span(pd.Timedelta(s, "s")) if s else "0")
+    )
+
+
+class _Curves(NamedTuple):
+    """The curves of some tenants: instants in days as matplotlib counts them, exposure in seconds.
+
+    Steps are in order; `high` is infinite where exposure has no bound. `limits` are NaN without.
+    """
+
+    tenants: pd.DataFrame
+    limits: Floats
+    tenant: NDArray[np.intp]
+    start: Floats
+    end: Floats
+    low: Floats
+    high: Floats
+
+    def worst_first(self) -> NDArray[np.intp]:
+        """Return the tenants: who is longest without a restore point, then who is most exposed."""
+        return np.lexsort((-self.peaks(), -self.unbounded()))
+
+    def unbounded(self) -> Floats:
+        """Return how long each tenant has no restore point [days]."""
+        lengths = np.where(np.isinf(self.high), self.end - self.start, 0.0)
+        return np.bincount(self.tenant, lengths, len(self.limits)).astype(np.float64)
+
+    def peaks(self) -> Floats:
+        """Return each tenant's highest exposure that has a bound [s]."""
+        most = np.zeros(len(self.limits))
+        np.maximum.at(most, self.tenant, np.where(np.isinf(self.high), 0.0, self.high))
+        return most
+
+    def outstanding(self, order: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return the one to three worst tenants that stand out: over their RPO, or the others."""
+        peaks = self.peaks()
+        limits = np.where(np.isnan(self.limits), 1.5 * np.median(peaks), self.limits)
+        is_out = (peaks > limits) | (self.unbounded() > 0)
+        return order[: min(max(int(is_out[order].cumprod().sum()), 1), 3)]
+
+    def over(self) -> Floats:
+        """Return how long each step is over its tenant's RPO [s]."""
+        limit, length = self.limits[self.tenant], (self.end - self.start) * _DAY
+        above = np.clip(self.high - limit, 0, length)
+        return np.where(np.isinf(self.high), length, above)
+
+
+def _curves(steps: pd.DataFrame, rpo: Limits) -> _Curves:
+    """Return the steps as numbers, by tenant and in order."""
+    group = steps.groupby(list(_WHO[:2]), observed=True, sort=False).ngroup().to_numpy()
+    tenants = steps.drop_duplicates(list(_WHO[:2])).reset_index(drop=True)
+    start, end = (
+        dates.date2num(steps[name].dt.tz_convert(None).to_numpy()).astype(np.float64)
+        for name in ("start", "end")
+    )
+    low, high = (
+        steps[name].dt.total_seconds().to_numpy(np.float64)
+        for name in ("exposure_start", "exposure_end")
+    )
+    is_open = steps["unbounded"].to_numpy(bool) | np.isnan(high)
+    low, high = (np.where(is_open, np.inf, each) for each in (low, high))
+    by = np.lexsort((start, group))
+    return _Curves(tenants, _limits(rpo, tenants), *(x[by] for x in (group, start, end, low, high)))
+
+
+def _limits(rpo: Limits, tenants: pd.DataFrame) -> Floats:
+    """Return every tenant's RPO [s]; NaN without one."""
+    if rpo is None:
+        return np.full(len(tenants), np.nan)
+    keys = keys_of(tenants)
+    given = dict(rpo.items() if isinstance(rpo, Mapping | pd.Series) else dict.fromkeys(keys, rpo))
+    limits = []
+    for instance, tenant in keys:
+        value = given.get((instance, tenant), given.get(tenant))
+        if value is None:
+            raise ValueError(f"no rpo for tenant {tenant!r} of instance {instance!r}")
+        limits.append(pd.Timedelta(value).total_seconds())
+        if not limits[-1] >= 0:
+            raise ValueError(f"rpo must be a duration that is not negative, not {value!r}")
+    return np.array(limits, np.float64)
+
+
+def _inches(ax: Axes) -> float:
+    """Return how wide an ax is [inches]."""
+    return float(max(ax.bbox.width / ax.figure.dpi, 0.1))
+
+
+def _is_crowded(ax: Axes, curves: _Curves, shown: NDArray[np.intp]) -> bool:
+    """Tell whether the teeth of a curve are too close to be seen."""
+    most = np.bincount(curves.tenant, minlength=len(curves.limits))[shown].max()
+    return bool(most > 18 * _inches(ax))  # to the inch: four points apart
+
+
+def _bins(
+    ax: Axes, curves: _Curves, shown: NDArray[np.intp], *, several: bool
+) -> tuple[Floats, Floats] | None:
+    """Return the bounds of what is one point of a summary, and every tenant's highest in each.
+
+    A bin holds a whole tooth or a small part of one: between, peaks and valleys would beat.
+    """
+    if not several and not _is_crowded(ax, curves, shown):
+        return None
+    first, last = curves.start.min(), curves.end.max()
+    least, tooth = (last - first) / (33 * _inches(ax)), float(np.median(curves.end - curves.start))
+    width = least if tooth > 6 * least else max(least, 1.05 * tooth)
+    bounds = np.linspace(first, last, max(int((last - first) / width), 1) + 1)
+    return bounds, _highest(curves, bounds)
+
+
+def _highest(curves: _Curves, bounds: Floats) -> Floats:
+    """Return the highest exposure of every tenant in every bin; NaN where none is known."""
+    most = np.full((len(curves.limits), len(bounds) - 1), -np.inf)
+    into = np.clip(np.searchsorted(bounds, curves.end, "left") - 1, 0, len(bounds) - 2)
+    np.maximum.at(most, (curves.tenant, into), curves.high)
+    # At the end of a bin most tenants are in the middle of a step; tenants lie one behind another.
+    reach = bounds[-1] - bounds[0] + 1
+    begins = curves.tenant * reach + (curves.start - bounds[0])
+    rows = np.arange(len(curves.limits))[:, None]
+    asked = rows * reach + (bounds[1:] - bounds[0])
+    step = np.maximum(np.searchsorted(begins, asked, "left") - 1, 0)
+    inside = (curves.tenant[step] == rows) & (bounds[1:] <= curves.end[step])
+    # Where any instant can be restored it does not grow.
+    rate = np.where(curves.high > curves.low, float(_DAY), 0.0)[step]
+    there = curves.low[step] + (bounds[1:] - curves.start[step]) * rate
+    most = np.where(inside, np.maximum(most, there), most)
+    return np.where(np.isneginf(most), np.nan, most)
+
+
+def _draw_unbounded(ax: Axes, curves: _Curves, shown: NDArray[np.intp], *, several: bool) -> int:
+    """Draw at the top where there is no restore point, and return how many lanes that takes."""
+    is_open = np.isinf(curves.high)
+    colors = zip(shown, _LINES, strict=False)
+    lanes = [(is_open & (curves.tenant == number), color) for number, color in colors]
+    lanes = [(is_open, on_face("#59636E", "#AAB3BD"))] if several else lanes
+    lanes = [(chosen, color) for chosen, color in lanes if chosen.any()]
+    least = (curves.end.max() - curves.start.min()) / 350
+    for lane, (chosen, color) in enumerate(lanes):
+        order = np.argsort(curves.start[chosen], kind="stable")
+        begin, end = curves.start[chosen][order], np.maximum.accumulate(curves.end[chosen][order])
+        new = np.append([True], begin[1:] > end[:-1])
+        left, right = begin[new], end[np.append(np.flatnonzero(new)[1:] - 1, len(end) - 1)]
+        right, high = np.maximum(right, left + least), 0.99 - 0.04 * lane
+        corners = [
+            [(a, high), (b, high), (b, high - 0.034), (a, high - 0.034)]
+            for a, b in zip(left, right, strict=True)
+        ]
+        look: Any = {"facecolor": on_face("white", INK), "edgecolor": color}
+        look |= {"hatch": "////", "lw": 0.8, "transform": ax.get_xaxis_transform()}
+        band = PolyCollection(corners, zorder=4, **look)
+        ax.add_collection(band, autolim=False)
+    return len(lanes)
+
+
+def _exposure_axis(ax: Axes, curves: _Curves, above: float) -> bool:
+    """Scale the durations, leave the share above them free, and tell whether they are logarithmic.
+
+    Under the first tick even that axis is linear, so that zero has a place.
+    """
+    peaks, limits = curves.high[np.isfinite(curves.high)], curves.limits[curves.limits > 0]
+    top = max(peaks.max(initial=0.0), limits.max(initial=0.0), 1.0)
+    typical = float(np.median(peaks[peaks > 0])) if (peaks > 0).any() else top
+    log = bool(top > 15 * typical)  # the teeth would be crushed
+    steps: list[float] = [s for s in _STEPS if s <= top]
+    if log:
+        small = min(typical / 20, limits.min(initial=np.inf) / 4)
+        bend = max([s for s in steps if s <= small], default=1)
+        ax.set_yscale("symlog", linthresh=bend, linscale=0.5)
+        steps = [0, *(s for s in steps if s >= bend)]
+    else:
+        step = next((s for s in _STEPS if top / s <= 7), _STEPS[-1])  # noqa: PLR2004 - ticks
+        steps = list(np.arange(0, top, step))
+    scale = ax.yaxis.get_transform()
+    whole = float(scale.transform([top])[0]) * 1.06 / (1 - above)
+    ax.set_ylim(0, float(scale.inverted().transform([whole])[0]))
+    _duration_ticks(ax.yaxis, steps)
+    return log
+
+
+def _draw_summary(ax: Axes, grid: tuple[Floats, Floats]) -> list[Any]:
+    """Draw what is usual over many tenants, and return the marks of it."""
+    bounds, highest = grid
+    ranked = np.sort(highest, axis=0)  # infinite ones, then NaN last
+    known = np.isfinite(ranked).sum(axis=0) + np.isinf(ranked).sum(axis=0)
+    x = np.repeat(bounds, 2)[1:-1]
+
+    def at(share: float) -> Floats:
+        row = np.maximum(np.ceil(share * known).astype(int) - 1, 0)
+        value = np.take_along_axis(ranked, row[None, :], axis=0)[0]
+        return np.repeat(np.where(np.isinf(value), ax.get_ylim()[1], value), 2)
+
+    top = np.repeat(np.fmax.reduce(np.where(np.isinf(highest), np.nan, highest), axis=0), 2)
+    grey, soft = on_face("#B8C0C8", "#59636E"), on_face("#59636E", "#AAB3BD")
+    ax.fill_between(x, at(0.1), at(0.9), color=grey, alpha=0.55, lw=0, zorder=1.5)
+    ax.plot(x, at(0.5), color=on_face(INK, "white"), lw=1.4, zorder=3, label="median")
+    ax.plot(x, top, color=soft, lw=0.8, ls=":", zorder=2, label="highest")
+    marks = [*ax.lines[-2:], Patch(facecolor=grey, alpha=0.55, label="10 to 90 % of tenants")]
+    return [marks[0], marks[2], marks[1]]
+
+
+def _draw_curves(
+    ax: Axes,
+    curves: _Curves,
+    shown: NDArray[np.intp],
+    *,
+    grid: tuple[Floats, Floats] | None,
+    log: bool,
+) -> list[Any]:
+    """Draw some tenants' curves, shaded where over the RPO, and return the marks of it."""
+    names = row_labels(curves.tenants.iloc[shown], NAME_CELLS)
+    marks, breached = [], False
+    for rank, (number, name) in enumerate(zip(shown, names, strict=True)):
+        if grid is None:
+            x, y = _teeth(curves, int(number), log=log)
+        else:
+            x, y = np.repeat(grid[0], 2)[1:-1], np.repeat(grid[1][number], 2)
+            y = np.where(np.isinf(y), np.nan, y)
+        limit, color = curves.limits[number], _LINES[rank]
+        if (y > limit).any():
+            breached = True
+            # The instants at which it rises past the limit are corners of the area.
+            up = np.flatnonzero((y[:-1] < limit) & (y[1:] > limit) & (x[1:] > x[:-1]))
+            part = (limit - y[up]) / (y[up + 1] - y[up])
+            at = np.insert(x, up + 1, x[up] + part * (x[up + 1] - x[up]))
+            high = np.insert(y, up + 1, limit)
+            look: Any = {"color": _BREACH, "alpha": 0.25, "lw": 0}
+            ax.fill_between(at, high, limit, where=high >= limit, **look)
+        label = " " * name.startswith("_") + name  # some matplotlibs would hide it
+        marks += ax.plot(x, y, color=color, lw=1.3, zorder=5 - 0.1 * rank, label=label)
+    shade = Patch(facecolor=_BREACH, alpha=0.25, label="over the RPO")
+    return [*marks, shade] if breached else marks
+
+
+def _teeth(curves: _Curves, number: int, *, log: bool) -> tuple[Floats, Floats]:
+    """Return the corners of a tenant's curve; a logarithm bends what lies between them."""
+    mine = curves.tenant == number
+    start, end, low, high = (x[mine, None] for x in curves[3:])
+    share = np.concatenate([[0.0], np.geomspace(1e-3, 1, 12)]) if log else np.array([0.0, 1.0])
+    x = start + (end - start) * share
+    low, high = (np.where(np.isinf(each), np.nan, each) for each in (low, high))
+    y = low + (high - low) * share
+    is_end = np.append(start[1:] > end[:-1] + 1e-9, [[False]], axis=0)  # nothing known between
+    x, y = np.hstack([x, end]), np.hstack([y, np.where(is_end, np.nan, y[:, -1:])])
+    return x.ravel(), y.ravel()
+
+
+def _draw_limits(ax: Axes, limits: Floats) -> list[Any]:
+    """Draw the RPO, or the least and the most of it, and return the mark of it."""
+    there = np.unique(limits[~np.isnan(limits)])
+    several = len(there) > 3  # noqa: PLR2004 - lines that can be told apart
+    there = there[[0, -1]] if several else there
+    look: Any = {"color": on_face(INK, "white"), "lw": 1.1, "ls": (0, (5, 2))}
+    for limit in there:
+        ax.axhline(limit, zorder=4.5, **look)
+    spans = [format_span(pd.Timedelta(limit, "s")) for limit in there]
+    name = "RPO " + (" to " if several else ", ").join(spans)
+    return [Line2D([], [], label=name, **look)] if spans else []
+
+
+def _exposure_found(curves: _Curves) -> str:
+    """Say in one sentence what the curves show."""
+    peaks, lengths = curves.peaks(), curves.unbounded()
+    names = [plain(name, NAME_CELLS) for name in curves.tenants["tenant_name"]]
+    top, longest = int(peaks.argmax()), int(lengths.argmax())
+    head = f"Worst exposure {format_span(pd.Timedelta(peaks[top], 's'))} ({names[top]})"
+    if lengths[longest]:
+        span = format_span(pd.Timedelta(lengths[longest], "D"))
+        other = f"; else {head[0].lower()}{head[1:]}" if peaks[top] else ""
+        head = f"No restore point for {span} ({names[longest]}){other}"
+    limits = np.unique(curves.limits)
+    if np.isnan(limits).any():
+        return head
+    share = float(curves.over().sum() / ((curves.end - curves.start).sum() * _DAY))
+    one = len(limits) == 1
+    what = f"the RPO of {format_span(pd.Timedelta(limits[0], 's'))}" if one else "the RPOs"
+    if not share:
+        return f"{head}, never over {what}"
+    text = format_share(share) if share >= 1e-4 else "less than 0.01 %"  # noqa: PLR2004 - else 0.00
+    return f"{head}; over {what} for {text} of the time"

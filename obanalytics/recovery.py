@@ -1,18 +1,19 @@
-"""Say which backup sets can be restored, and from when: chains of full and incremental sets."""
+"""Sort the backup sets of every tenant into chains: which can be restored, and from when."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from obanalytics.frames import PARTS_OF_A_TENANT, SPAN, TIME
-from obanalytics.schema import STATES, facts
+from obanalytics.schema import STATES
 
 if TYPE_CHECKING:
-    from obanalytics.schema import BackupSets, Facts, Instant
+    from collections.abc import Callable, Iterator
 
 Ints: TypeAlias = Any  # int64 arrays: numpy's stubs lose track of them
 Bools: TypeAlias = Any
@@ -36,190 +37,309 @@ REASONS = (
     "base_missing",
     "chain_broken",
 )
+SOUND = len(REASONS)
+"""Beyond all reasons."""
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
-_SOUND = len(REASONS)
 # Sets of these kinds write no link: a chain passes them by.
 _SKIPPED = _CODE["not_done"]
+# With `trust_unknown` sets from here on count as sound by themselves.
+_TRUSTED = _CODE["validity_unknown"]
+_BASE_MISSING, _CHAIN_BROKEN = _CODE["base_missing"], _CODE["chain_broken"]
+PART_ROWS = 1 << 16
+"""Rows that are worked on at a time: what is made of so many stays in a processor's cache."""
 
 
 @dataclass(slots=True)
-class Chains:
-    """The sets of all tenants, by tenant and start, with what can be restored of them.
-
-    Times are microseconds since 1970; copies of one set in several storage classes are one set.
+class Roll:
+    """Who the tenants are, and which rows of a frame are theirs.
 
     Parameters
     ----------
+    frame : DataFrame
+        The tenants frame.
     tenants : DataFrame
-        A row per tenant: `instance_id`, `tenant_id`, `tenant_name` (the newest).
-    group : ndarray of int
-        Each set's tenant, as a row of `tenants`.
-    row : ndarray of int
-        A row of the frame that each set is from.
-    set_of_row : ndarray of int
-        Each frame row's set.
-    start, end, checkpoint : ndarray of int
-        Of the earliest sound copy; `NAT` where unknown (`start`: `NEVER`).
-    state : ndarray of int
-        Position in `STATES`, of the copy that is nearest to sound.
-    own : ndarray of int
-        What is wrong with the set by itself: a position in `REASONS`, or beyond them.
-    reason : ndarray of int
-        The same with its chain.
-    usable_from, usable_until : ndarray of int
-        When it can be restored; meaningful where `restorable`.
-    base : ndarray of int
-        The set that its chain begins with; -1 where there is none.
-    depth : ndarray of int
-        Links from the base.
-    doubtful : ndarray of bool
-        Whether some parent in the chain ended after its child started.
+        A row per tenant, sorted: `instance_id`, `tenant_id`.
+    counts : ndarray of int
+        How many rows each tenant has.
+    group : ndarray of int or None
+        Each row's tenant; None where the rows come tenant by tenant.
+    labels : ndarray of int
+        What is wrong with each row by its labels: a position in `REASONS`, or beyond them.
+    copies : bool
+        Whether there are several storage classes.
     """
 
+    frame: pd.DataFrame
     tenants: pd.DataFrame
-    group: Ints
-    row: Ints
-    set_of_row: Ints
-    start: Ints
-    end: Ints
-    checkpoint: Ints
-    state: Ints
-    own: Ints
-    reason: Ints
-    usable_from: Ints
-    usable_until: Ints
-    base: Ints
-    depth: Ints
-    doubtful: Bools
+    counts: Ints
+    group: Ints | None
+    labels: Ints
+    copies: bool
+
+    def parts(self, most: int | None = None) -> Iterator[Part]:
+        """Yield the rows of some tenants at a time, all of a tenant at once.
+
+        Parameters
+        ----------
+        most : int or None
+            Rows in a part, about, None: `PART_ROWS`; a tenant that has more is in one of its own.
+
+        Yields
+        ------
+        Part
+            In the order of the tenants.
+        """
+        ends = np.cumsum(self.counts)
+        place, heads = np.unique((ends - self.counts) // (most or PART_ROWS), return_index=True)
+        firsts, order = np.append(heads, len(ends)), None
+        if self.group is not None:
+            part_of = np.repeat(np.arange(len(place)), np.diff(firsts))
+            # Numbers of sixteen bits are sorted digit by digit, in two passes.
+            part_of = part_of.astype(np.uint16 if len(place) <= 1 << 16 else np.int64)
+            order = np.argsort(part_of[self.group], kind="stable")
+        for first, after in pairwise(firsts):
+            low, high = ends[first] - self.counts[first], ends[after - 1]
+            counts = self.counts[first:after]
+            if self.group is None or order is None:
+                group = np.repeat(np.arange(len(counts)), counts)
+                yield Part(self, int(first), len(counts), slice(low, high), group)
+            else:
+                rows = order[low:high]
+                yield Part(self, int(first), len(counts), rows, self.group[rows] - first)
+
+
+def roll_of(frame: pd.DataFrame) -> Roll:
+    """Give the tenants numbers, by instance and tenant.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A tenants frame.
+
+    Returns
+    -------
+    Roll
+        The tenants and their rows.
+    """
+    instance, tenant = frame["instance_id"].array, frame["tenant_id"].array
+    ranks = [np.argsort(np.argsort(each.categories)) for each in (instance, tenant)]
+    width = len(tenant.categories) + 1
+    code = (ranks[0] * width).astype(np.int64)[instance.codes]
+    code += ranks[1][tenant.codes]
+    runs = np.flatnonzero(np.append([True], code[1:] != code[:-1])) if len(code) else code
+    group: Ints | None = None
+    if 4 * len(runs) > len(code):
+        # Rows in any order; a table of what was seen is faster than sorting.
+        found, present = pd.factorize(code)
+        by = np.argsort(present)
+        present, rank = present[by], np.empty(len(by), np.int32)
+        rank[by] = np.arange(len(by), dtype=np.int32)
+        group = rank[found]
+        counts = np.bincount(group, minlength=len(present))
+    else:
+        present, of_run = np.unique(code[runs], return_inverse=True)
+        lengths = np.diff(np.append(runs, len(code)))
+        counts = np.bincount(of_run, weights=lengths, minlength=len(present)).astype(np.int64)
+        if len(present) < len(runs) or (np.diff(of_run) < 0).any():
+            group = np.repeat(of_run.astype(np.int32), lengths)
+    names = [each.categories.sort_values() for each in (instance, tenant)]
+    who = {
+        "instance_id": pd.Categorical.from_codes(present // width, names[0]),
+        "tenant_id": pd.Categorical.from_codes(present % width, names[1]),
+    }
+    storage = frame["storage_class"].array.codes
+    copies = len(storage) > 0 and storage.min() != storage.max()
+    return Roll(frame, pd.DataFrame(who), counts, group, _reasons_by_label(frame), copies)
+
+
+class Part:
+    """The rows of some tenants, with the order of their sets.
+
+    Copies of one set in several storage classes are one set. Times are microseconds since 1970.
+
+    Parameters
+    ----------
+    roll : Roll
+        All tenants.
+    first : int
+        The number of the first of these tenants among all.
+    count : int
+        How many tenants.
+    rows : slice or ndarray of int
+        Which rows of the frame.
+    group : ndarray of int
+        Each row's tenant, counted from `first`.
+    """
+
+    def __init__(self, roll: Roll, first: int, count: int, rows: slice | Ints, group: Ints) -> None:
+        self.roll, self.first, self.count, self.rows, self.group = roll, first, count, rows, group
+        self.end, self.point = (integers(self.column(each)) for each in ("end_time", "checkpoint"))
+        self.start = integers(self.column("start_time"))
+        mode = self.column("full")
+        self.full = mode.to_numpy(dtype=bool, na_value=False)
+        self.own = _own_reasons(self, mode.isna())
+        self.start[self.start == NAT] = NEVER
+        self.gone = integers(self.column("gone_time")) if "gone_time" in roll.frame else None
+        self.order: Any = slice(None)
+        """The rows that stand for a set each, by tenant and start."""
+        self.set_of_row: Ints | None = None
+        """Each row's set, where sets have several rows."""
+        _arrange(self)
+
+    def column(self, name: str) -> Any:  # noqa: ANN401 - an array of pandas
+        """Return a column's values of these rows.
+
+        Parameters
+        ----------
+        name : str
+            The column.
+
+        Returns
+        -------
+        array
+            Of the column's own kind.
+        """
+        return self.roll.frame[name].array[self.rows]
+
+    @property
+    def row(self) -> Ints:
+        """The row of the frame that each set is from."""
+        rows = self.rows
+        return (np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows)[self.order]
+
+    def sets(self) -> Ints:
+        """Return the set of every row.
+
+        Returns
+        -------
+        ndarray of int
+            Numbers of sets.
+        """
+        if self.set_of_row is not None:
+            return self.set_of_row
+        of = np.empty(len(self.own), np.int64)
+        of[self.order] = np.arange(len(of))
+        return of
+
+    def state(self, sets: Ints) -> Ints:
+        """Return the states of sets.
+
+        Parameters
+        ----------
+        sets : ndarray of int
+            Numbers of sets.
+
+        Returns
+        -------
+        ndarray of int
+            Positions in `STATES`.
+        """
+        return _positions(self.roll.frame["state"].array[self.row[sets]], STATES)
+
+    def chains(self, *, trust_unknown: bool = False) -> Chains:
+        """Sort the sets into chains.
+
+        Parameters
+        ----------
+        trust_unknown : bool
+            As in `restore_points`.
+
+        Returns
+        -------
+        Chains
+            Set by set, sorted by tenant and start.
+        """
+        trusted = _TRUSTED if trust_unknown else SOUND
+        made = Chains(self, trusted)
+        of = alike = None
+        if self.gone is not None or self.set_of_row is not None:
+            of = self.sets()
+            # Rows that are as good as the copy that stands for their set.
+            alike = (self.own == made.own[of]) | ((self.own >= trusted) & made.ok[of])
+            if self.set_of_row is not None:
+                _merge_copies(made, self.end, of, alike)
+        _link(made, trust_unknown=trust_unknown)
+        if self.gone is not None and (self.gone != NAT).any():
+            _limit(made, self.gone, of, alike)
+        return made
+
+
+class Chains:
+    """The sets of some tenants, by tenant and start, with what can be restored of them.
+
+    Parameters
+    ----------
+    part : Part
+        The rows that they are made of.
+    trusted : int
+        The first position in `REASONS` that counts as sound.
+    """
+
+    def __init__(self, part: Part, trusted: int) -> None:
+        order = part.order
+        self.part, self.group = part, part.group[order]
+        self.start, self.end = part.start[order], part.end[order]
+        self.checkpoint = part.point[order]
+        """Of the earliest sound copy; `NAT` where unknown (start: `NEVER`) [µs]."""
+        self.own = part.own[order]
+        """What is wrong with the set by itself: a position in `REASONS`, or beyond them."""
+        self.ok = self.own >= trusted
+        sets = len(self.own)
+        self.reason = self.own.copy()
+        """What is wrong with the set and its chain."""
+        self.usable_from = np.full(sets, NAT)
+        self.usable_until: Ints | None = None
+        """When the chain is gone; None where nothing is known to go."""
+        self.full = part.full[order]
+        """Whether each is a full set, as far as is known."""
+        self.links = self.own > _SKIPPED
+        """Whether a chain goes through it, or breaks there."""
+        self.base = np.full(sets, -1)
+        """The set that the chain begins with; -1 where there is none."""
+        self.doubtful = np.zeros(sets, bool)
+        """Whether some parent in the chain ended after its child started."""
 
     @property
     def restorable(self) -> Bools:
         """Whether each set can be restored."""
-        return self.reason == _SOUND
+        return self.reason == SOUND
+
+    @property
+    def depth(self) -> Ints:
+        """Links from the base; meaningful where `restorable`."""
+        links = np.cumsum(self.links)
+        begin = np.where(self.base >= 0, self.base, np.searchsorted(self.group, self.group))
+        return links - (links - self.links)[begin] - 1 if len(links) else links
+
+    @property
+    def doubtable(self) -> bool:
+        """Whether trusting what is unknown could make a difference to any set."""
+        trusted = (self.reason >= _TRUSTED) & (self.reason != _CHAIN_BROKEN)
+        return self.part.set_of_row is not None or bool((trusted & ~self.restorable).any())
+
+    def until(self, sets: Ints) -> Ints:
+        """Return when sets are gone.
+
+        Parameters
+        ----------
+        sets : ndarray of int
+            Numbers of sets.
+
+        Returns
+        -------
+        ndarray of int
+            Instants [µs]; `NEVER` where they are not known to go.
+        """
+        gone = self.usable_until
+        return np.full(len(sets), NEVER) if gone is None else gone[sets]
 
 
-def restore_points(
-    sets: BackupSets | pd.DataFrame,
-    *,
-    as_of: Instant | None = None,
-    trust_unknown: bool = False,
-) -> pd.DataFrame:
-    """Tell of every tenant backup set whether it can be restored, from when, and if not, why.
-
-    Parameters
-    ----------
-    sets : BackupSets or DataFrame
-        The facts, or a tenants frame.
-    as_of : instant or None
-        The instant of which it is asked; None takes that of the facts [UTC].
-    trust_unknown : bool
-        Count sets of unknown validity or mode, and incrementals whose base is not in the data, as
-        sound.
-
-    Returns
-    -------
-    DataFrame
-        The tenants frame with `restorable` (bool), `usable_from`, `usable_until` [UTC; NA while
-        nothing of the chain is gone], `chain_id` (the base full's set id), `chain_depth` (Int64,
-        links from the base), `reason` (category, NA where restorable: `partial_object` for sets of
-        databases or tables, then as in the design), `certainty` (`inferred`, `proved`, `unknown`).
-
-    Raises
-    ------
-    DataError
-        When a plain frame is no tenants frame.
-
-    Notes
-    -----
-    A full stands alone. An incremental needs the done set before it, and that one its own, back to
-    a full; failed, cancelled and running sets are passed by; a done set that is not sound breaks
-    the chain up to the next sound full. `usable_from` is the latest end along the chain.
-
-    References
-    ----------
-    OceanBase, `ob_backup_data_store.cpp` (which sets a restore needs).
-    """
-    known = facts(sets, as_of)
-    chains = chains_of(known, trust_unknown=trust_unknown)
-    of = chains.set_of_row
-    good = chains.restorable[of]
-    frame = known.tenants
-    ids = frame["backup_set_id"].array
-    base = chains.base[of]
-    chain_id = ids.take(np.where(good & (base >= 0), chains.row[base], -1), allow_fill=True)
-    until = chains.usable_until[of]
-    index = frame.index
-    return frame.assign(
-        restorable=good,
-        usable_from=times(np.where(good, chains.usable_from[of], NAT), index),
-        usable_until=times(np.where(good & (until != NEVER), until, NAT), index),
-        chain_id=pd.Series(chain_id, index=index),
-        chain_depth=pd.Series(chains.depth[of], index=index).astype("Int64").where(good),
-        reason=labels(np.where(good, -1, chains.reason[of]), REASONS, index),
-        certainty=labels(_certainty(known, chains)[of], ("inferred", "proved", "unknown"), index),
-    )
-
-
-def chains_of(known: Facts, *, trust_unknown: bool = False) -> Chains:
-    """Sort the sets of every tenant into chains.
-
-    Parameters
-    ----------
-    known : Facts
-        The tenants frame as it was known.
-    trust_unknown : bool
-        As in `restore_points`.
-
-    Returns
-    -------
-    Chains
-        Set by set, sorted by tenant and start.
-    """
-    frame = known.tenants
-    group, tenants = _groups(frame)
-    own = _own_reasons(frame)
-    start = integers(frame["start_time"])
-    start = np.where(start == NAT, NEVER, start)
-    order, set_of_row = _order(frame, group, start, own)
-    gone = integers(frame["gone_time"]) if "gone_time" in frame else None
-    chains = Chains(
-        tenants,
-        group[order],
-        order,
-        set_of_row,
-        start[order],
-        integers(frame["end_time"])[order],
-        integers(frame["checkpoint"])[order],
-        _positions(frame["state"], STATES)[order],
-        own[order],
-        own[order].copy(),
-        np.full(len(order), NAT),
-        np.full(len(order), NEVER),
-        np.full(len(order), -1),
-        np.zeros(len(order), np.int64),
-        np.zeros(len(order), bool),
-    )
-    trusted = _trusted(trust_unknown=trust_unknown)
-    usable = _like_the_lead(chains, own, trusted)
-    if len(order) < len(frame):
-        _merge_copies(chains, frame, start, usable)
-    full = np.asarray(frame["full"].array.fillna(value=False), bool)[order]
-    _link(chains, full, trust_unknown=trust_unknown)
-    if gone is not None and (gone != NAT).any():
-        _limit(chains, gone, usable)
-    if len(chains.group):
-        last = np.append(np.flatnonzero(np.diff(chains.group)), len(chains.group) - 1)
-        names = frame["tenant_name"].array[chains.row[last]]
-        chains.tenants = tenants.assign(tenant_name=names)
-    return chains
-
-
-def integers(values: pd.Series) -> Ints:
+def integers(values: Any) -> Ints:  # noqa: ANN401 - a series or its array
     """Return instants or durations as microseconds, `NAT` where there is none.
 
     Parameters
     ----------
-    values : Series
+    values : Series or array
         Times or durations of any resolution.
 
     Returns
@@ -227,8 +347,8 @@ def integers(values: pd.Series) -> Ints:
     ndarray of int
         A new array [µs].
     """
-    plain = values.to_numpy(dtype="M8[us]" if values.dtype.kind == "M" else "m8[us]")
-    return plain.view(np.int64).copy()
+    kind = "M8[us]" if values.dtype.kind == "M" else "m8[us]"
+    return np.array(values.to_numpy(dtype=kind)).view(np.int64)
 
 
 def times(values: Ints, index: pd.Index | None = None) -> pd.Series:
@@ -286,188 +406,195 @@ def labels(codes: Any, names: tuple[str, ...], index: pd.Index | None = None) ->
     return pd.Series(pd.Categorical.from_codes(codes, dtype=dtype), index)
 
 
-def _groups(frame: pd.DataFrame) -> tuple[Ints, pd.DataFrame]:
-    """Give the tenants numbers, by instance and tenant, and say who they are."""
-    instance, tenant = frame["instance_id"].cat, frame["tenant_id"].cat
-    ranks = [np.argsort(np.argsort(each.categories)) for each in (instance, tenant)]
-    width = len(tenant.categories) + 1
-    code = ranks[0][instance.codes].astype(np.int64) * width + ranks[1][tenant.codes]
-    present, group = np.unique(code, return_inverse=True)
-    names = [each.categories.sort_values() for each in (instance, tenant)]
-    who = pd.DataFrame(
-        {
-            "instance_id": pd.Categorical.from_codes(present // width, names[0]),
-            "tenant_id": pd.Categorical.from_codes(present % width, names[1]),
-            "tenant_name": pd.Categorical([None] * len(present)),
-        }
-    )
-    return group.astype(np.int64), who
+def search(groups: Ints, values: Ints, group: Ints, value: Ints, side: str = "left") -> Ints:
+    """Return where a tenant's value would stand among those sorted by tenant and value.
+
+    Parameters
+    ----------
+    groups, values : ndarray of int
+        Tenants and their values, sorted.
+    group, value : ndarray of int
+        What to look for.
+    side : {"left", "right"}
+        Before or behind equal values.
+
+    Returns
+    -------
+    ndarray of int
+        Positions.
+    """
+    low: Ints = np.searchsorted(groups, group, "left")
+    high: Ints = np.searchsorted(groups, group, "right")
+    while (low < high).any():
+        middle = (low + high) // 2
+        at = values[np.minimum(middle, len(values) - 1)]
+        before = (at < value) if side == "left" else (at <= value)
+        open_ = low < high
+        low = np.where(open_ & before, middle + 1, low)
+        high = np.where(open_ & ~before, middle, high)
+    return low
 
 
-def _positions(values: pd.Series, names: tuple[str, ...]) -> Ints:
-    """Return a category column as positions in a list of names; the last one for all others."""
+def _positions(values: Any, names: tuple[str, ...]) -> Ints:  # noqa: ANN401 - a Categorical
+    """Return categories as positions in a list of names; the last one for all others."""
     place = {name: position for position, name in enumerate(names)}
-    of_category = [place.get(str(each), len(names) - 1) for each in values.cat.categories]
-    return np.array([*of_category, len(names) - 1], np.int64)[values.cat.codes]
+    of_category = [place.get(str(each), len(names) - 1) for each in values.categories]
+    return np.array([*of_category, len(names) - 1], np.int8)[values.codes]
 
 
-def _own_reasons(frame: pd.DataFrame) -> Ints:
+def _own_reasons(part: Part, mode_unknown: Bools) -> Ints:
     """Return what is wrong with each row by itself, the first that applies."""
-    state = _positions(frame["state"], STATES)
-    start, end, checkpoint = (
-        integers(frame[name]) for name in ("start_time", "end_time", "checkpoint")
-    )
-    validity = _upper(frame["validity"])
-    is_state = {name: state == position for position, name in enumerate(STATES)}
+    start, end, checkpoint = part.start, part.end, part.point
+    own = part.roll.labels[part.rows].copy()
     tests = {
-        "partial_object": _upper(frame["backup_object_type"], PARTS_OF_A_TENANT) == 1,
-        "not_done": is_state["running"] | is_state["failed"] | is_state["cancelled"],
-        "expired": is_state["expired"],
-        "state_unknown": is_state["unknown"],
         "no_end": end == NAT,
         "no_checkpoint": checkpoint == NAT,
         "bad_times": (start == NAT) | (start > checkpoint) | (checkpoint > end),
-        "not_valid": validity == 0,
-        "validity_unknown": validity == -1,
-        "mode_unknown": frame["full"].isna().to_numpy(),
+        "mode_unknown": mode_unknown,
     }
-    own = np.full(len(frame), _SOUND)
-    for reason in reversed(tests):
-        own[tests[reason]] = _CODE[reason]
+    for reason, applies in tests.items():
+        own[applies & (own > _CODE[reason])] = _CODE[reason]
     return own
 
 
-def _upper(values: pd.Series, wanted: frozenset[str] = frozenset({"VALID"})) -> Ints:
-    """Return 1 where a label is one of those wanted, in any case; 0 where not; -1 for none."""
-    codes = [
-        -1 if not str(each).strip() else int(str(each).strip().upper() in wanted)
-        for each in values.cat.categories
-    ]
-    return np.array([*codes, -1], np.int64)[values.cat.codes]
-
-
-def _order(
-    frame: pd.DataFrame, group: Ints, start: Ints, own: Ints, *, repeats: bool = False
-) -> tuple[Ints, Ints]:
-    """Return one row per set, by tenant, start and set id; and the set of every row."""
-    rows = len(frame)
-    first = np.arange(rows)
-    if repeats or len(frame["storage_class"].cat.codes.unique()) > 1:
-        ids, _ = pd.factorize(frame["backup_set_id"])
-        key = group * (rows + 1) + ids
-        # Of the copies of a set the one that is nearest to sound and was there first stands for
-        # it; of those that are not done, one that has ended rather than one that still runs.
-        ends = integers(frame["end_time"])
-        by = np.lexsort((np.where(ends == NAT, NEVER, ends), -own, key))
-        leads = np.append([True], key[by][1:] != key[by][:-1]) if rows else np.empty(0, bool)
-        first = np.sort(by[leads])
-        _, number = np.unique(key, return_inverse=True)
-        earliest = np.full(len(first), NEVER)
-        np.minimum.at(earliest, number, start)
-        start[:] = earliest[number]
-    own_group, own_start = group[first], start[first]
-    ahead = (own_group[1:] > own_group[:-1]) | (
-        (own_group[1:] == own_group[:-1]) & (own_start[1:] > own_start[:-1])
+def _reasons_by_label(frame: pd.DataFrame) -> Ints:
+    """Return what is wrong with each row by its labels, the first that applies."""
+    own = _coded(frame["state"].array, lambda state: _OF_STATE.get(state, SOUND), "state_unknown")
+    invalid, partial = _CODE["not_valid"], _CODE["partial_object"]
+    unlike = _coded(
+        frame["validity"].array,
+        lambda text: SOUND if text.upper() == "VALID" else invalid,
+        "validity_unknown",
     )
-    order = first
-    if not ahead.all():
-        ids, _ = pd.factorize(frame["backup_set_id"].array[first], sort=True)
-        if len(first) == rows and len(pd.unique(own_group * (rows + 1) + ids)) < rows:
-            # A frame that was put together by hand may hold a set twice: it is one.
-            return _order(frame, group, start, own, repeats=True)
-        order = first[np.lexsort((ids, own_start, own_group))]
-    set_of_row = np.empty(rows, np.int64)
-    set_of_row[order] = np.arange(len(order))
-    if len(first) < rows:
-        lead_of = np.empty(len(first), np.int64)
-        lead_of[number[order]] = np.arange(len(order))
-        set_of_row = lead_of[number]
-    return order, set_of_row
+    parts = _coded(
+        frame["backup_object_type"].array,
+        lambda text: partial if text.upper() in PARTS_OF_A_TENANT else SOUND,
+        None,
+    )
+    return np.minimum(np.minimum(own, unlike), parts)
 
 
-def _trusted(*, trust_unknown: bool) -> int:
-    """Return the first position in `REASONS` that counts as sound by itself."""
-    return _CODE["validity_unknown"] if trust_unknown else _SOUND
+_OF_STATE = {
+    **dict.fromkeys(("running", "failed", "cancelled"), _CODE["not_done"]),
+    "expired": _CODE["expired"],
+    "unknown": _CODE["state_unknown"],
+}
 
 
-def _like_the_lead(chains: Chains, own: Ints, trusted: int) -> Bools:
-    """Tell which rows are as good as the copy that stands for their set."""
-    lead = own[chains.row[chains.set_of_row]]
-    return (own == lead) | ((own >= trusted) & (lead >= trusted))
+def _coded(values: Any, code_of: Callable[[str], int], missing: str | None) -> Ints:  # noqa: ANN401
+    """Return a code for every value of a Categorical; an empty text is a missing one."""
+    absent = SOUND if missing is None else _CODE[missing]
+    texts = [str(each).strip() for each in values.categories]
+    codes = [code_of(text) if text else absent for text in texts]
+    return np.array([*codes, absent], np.int8)[values.codes]
 
 
-def _merge_copies(chains: Chains, frame: pd.DataFrame, start: Ints, usable: Bools) -> None:
+def _arrange(part: Part) -> None:
+    """Find one row per set, by tenant, start and set id; and the set of every row."""
+    rows = len(part.own)
+    if part.roll.copies:
+        storage = part.column("storage_class").codes
+        if storage.min() != storage.max():
+            _arrange_copies(part)
+            return
+    key = _packed(part.group, part.start)
+    if key is not None:
+        if (np.diff(key) > 0).all():
+            return
+        part.order = np.argsort(key)
+        if (np.diff(key[part.order]) > 0).all():
+            return
+    ids, found = pd.factorize(part.column("backup_set_id"), sort=True)
+    if len(pd.unique(part.group * (len(found) + 1) + ids)) < rows:
+        # A frame that was put together by hand may hold a set twice: it is one.
+        _arrange_copies(part)
+        return
+    part.order = np.lexsort((ids, part.start, part.group))
+
+
+def _packed(group: Ints, start: Ints) -> Ints | None:
+    """Return tenant and start as one number, the start in its low bits; None if it has too few."""
+    known = start[start != NEVER]
+    if not len(known):
+        return None
+    low = int(known.min())
+    span = int(known.max()) - low + 2
+    if (int(group.max()) + 1) * span >= 1 << 62:
+        return None
+    return group * np.int64(span) + np.where(start == NEVER, span - 1, start - low)
+
+
+def _arrange_copies(part: Part) -> None:
+    """Find the set of every row where sets have several rows, and the row that stands for each.
+
+    It is the one that is nearest to sound and was there first; of those that are not done, one that
+    has ended rather than one that still runs. A set began when the first of its rows did.
+    """
+    rows, group = len(part.own), part.group
+    ids, _ = pd.factorize(part.column("backup_set_id"), sort=True)
+    key = group * np.int64(rows + 1) + ids
+    ends = np.where(part.end == NAT, NEVER, part.end)
+    by = np.lexsort((ends, -part.own, key))
+    leads = np.sort(by[np.append([True], key[by][1:] != key[by][:-1])])
+    _, number = np.unique(key, return_inverse=True)
+    earliest = np.full(len(leads), NEVER)
+    np.minimum.at(earliest, number, part.start)
+    part.start = earliest[number]
+    part.order = leads[np.lexsort((ids[leads], part.start[leads], group[leads]))]
+    place = np.empty(len(leads), np.int64)
+    place[number[part.order]] = np.arange(len(leads))
+    part.set_of_row = place[number]
+
+
+def _merge_copies(chains: Chains, ends: Ints, of: Ints, alike: Bools) -> None:
     """Let a set that has several sound copies be there from the first of them."""
-    ends = integers(frame["end_time"])
-    sound = usable & (ends != NAT)
+    sound = alike & (ends != NAT)
     earliest = np.full(len(chains.group), NEVER)
-    np.minimum.at(earliest, chains.set_of_row[sound], ends[sound])
+    np.minimum.at(earliest, of[sound], ends[sound])
     chains.end = np.where(earliest == NEVER, chains.end, earliest)
-    chains.start = start[chains.row]
 
 
-def _link(chains: Chains, full: Bools, *, trust_unknown: bool) -> None:
+def _link(chains: Chains, *, trust_unknown: bool) -> None:
     """Follow every chain from its full on."""
-    linked = np.flatnonzero(chains.own > _SKIPPED)
-    own, group, full = chains.own[linked], chains.group[linked], full[linked]
-    count = np.arange(len(linked))
-    begins = np.append([True], group[1:] != group[:-1]) if len(group) else np.empty(0, bool)
-    first = np.maximum.accumulate(np.where(begins, count, 0)) if len(group) else count
-    trusted = _trusted(trust_unknown=trust_unknown)
-    ok = own >= trusted
-    base = np.maximum.accumulate(np.where(ok & full, count, -1)) if len(group) else count
-    broken = np.maximum.accumulate(np.where(ok, -1, count)) if len(group) else count
-    done_full = np.where(full & (own > _CODE["state_unknown"]), count, -1)
-    before = np.append([-1], np.maximum.accumulate(done_full)[:-1]) if len(group) else count
-    has_base, is_broken = base >= first, broken >= first
-    alive = ok & has_base & (~is_broken | (base > broken))
+    sets, group, own = np.arange(len(chains.group)), chains.group, chains.own
+    if not len(sets):
+        return
+    counts = np.bincount(group)
+    first, full, links = np.repeat(np.cumsum(counts) - counts, counts), chains.full, chains.links
+    base = np.maximum.accumulate(np.where(chains.ok & full, sets, -1))
+    broken = np.maximum.accumulate(np.where(links & ~chains.ok, sets, -1))
+    has_base = base >= first
+    alive = chains.ok & has_base & (base > broken)
     if trust_unknown:
-        alive |= ok & ~has_base & ~is_broken
-    lost = np.where(before >= first, _CODE["chain_broken"], _CODE["base_missing"])
-    if trust_unknown:
-        lost[is_broken] = _CODE["chain_broken"]
-    reason = np.where(alive, _SOUND, np.where(ok, lost, own))
-    chains.reason[linked] = reason
-    head = np.where(has_base, base, first)
-    chains.base[linked] = np.where(has_base, linked[head], -1)
-    chains.depth[linked] = count - head
-    ends = chains.end[linked]
-    late = np.append(
-        [False], ~begins[1:] & alive[1:] & ~full[1:] & (ends[:-1] > chains.start[linked][1:])
-    )
-    if (np.append([False], alive[1:] & ~full[1:] & (ends[1:] < ends[:-1]))).any():
-        ends = pd.Series(ends).groupby(head).cummax().to_numpy()
-    chains.usable_from[linked] = ends
-    if len(group) and late.any():
-        totals = np.cumsum(late)
-        chains.doubtful[linked] = totals > totals[head]
+        alive |= chains.ok & ~has_base & (broken < first)
+    chains.reason[alive] = SOUND
+    lost = np.flatnonzero(chains.ok & ~alive)
+    if len(lost):
+        done_full = np.where(full & (own > _CODE["state_unknown"]), sets, -1)
+        before = np.maximum.accumulate(done_full)[lost] >= first[lost]
+        chains.reason[lost] = np.where(before | trust_unknown, _CHAIN_BROKEN, _BASE_MISSING)
+    chains.base = np.where(has_base, base, -1)
+    chains.usable_from = ends = chains.end.copy()
+    # A parent is the link before; a base has none, nor has a tenant's first link.
+    parent = np.append([-1], np.maximum.accumulate(np.where(links, sets, -1))[:-1])
+    child = np.flatnonzero(alive & (base != sets) & (parent >= first))
+    above = chains.end[parent[child]]
+    if (above > ends[child]).any():
+        head = np.where(has_base, base, first)[alive]
+        chains.usable_from[alive] = pd.Series(ends[alive]).groupby(head).cummax().to_numpy()
+    late = child[above > chains.start[child]]
+    if len(late):
+        totals = np.cumsum(np.bincount(late, minlength=len(sets)))
+        chains.doubtful = totals > totals[np.where(has_base, base, first)]
 
 
-def _limit(chains: Chains, gone: Ints, usable: Bools) -> None:
+def _limit(chains: Chains, gone: Ints, of: Ints, alike: Bools) -> None:
     """End a set's use when the first of its chain is gone: the last sound copy of that set."""
     until = np.where(gone == NAT, NEVER, gone)
     last = np.full(len(chains.group), NAT)
-    np.maximum.at(last, chains.set_of_row[usable], until[usable])
-    linked = np.flatnonzero(chains.own > _SKIPPED)
+    np.maximum.at(last, of[alike], until[alike])
+    linked = np.flatnonzero(chains.links)
     base = chains.base[linked]
     segment = np.where(base >= 0, base, -1 - chains.group[linked])
+    chains.usable_until = np.full(len(last), NEVER)
     chains.usable_until[linked] = pd.Series(last[linked]).groupby(segment).cummin().to_numpy()
-
-
-def _certainty(known: Facts, chains: Chains) -> Ints:
-    """Return 1 where the vendor's intervals prove a set, 2 where its chain is in doubt, else 0."""
-    certainty = np.where(chains.doubtful & chains.restorable, 2, 0)
-    if known.restorable is None or known.restorable.empty:
-        return certainty
-    intervals = known.restorable
-    keys = pd.MultiIndex.from_frame(chains.tenants[["instance_id", "tenant_id"]].astype("str"))
-    of = keys.get_indexer(
-        pd.MultiIndex.from_frame(intervals[["instance_id", "tenant_id"]].astype("str"))
-    )
-    starts, ends = integers(intervals["start"]), integers(intervals["end"])
-    for group, start, end in zip(of, starts, ends, strict=True):
-        if group >= 0:
-            low, high = np.searchsorted(chains.group, [group, group + 1])
-            inside = chains.checkpoint[low:high]
-            certainty[low:high][(inside >= start) & (inside <= end)] = 1
-    return certainty

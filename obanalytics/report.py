@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import pandas as pd
 
+from obanalytics.lines import aligned, window_sentence
 from obanalytics.wording import (
     cause_of,
     cells,
@@ -24,6 +25,7 @@ from obanalytics.wording import (
     format_span,
     growth_sentence,
     mode_name,
+    model_sentence,
     plain,
     plural,
     tenant_labels,
@@ -77,7 +79,11 @@ class ReviewData(Protocol):
 
     @property
     def points(self) -> pd.DataFrame:
-        """The restore points that a chart shows."""
+        """The backup sets that a chart shows."""
+
+    @property
+    def steps(self) -> pd.DataFrame:
+        """When any instant could be restored to, as a chart shows it."""
 
 
 class _Column(NamedTuple):
@@ -130,6 +136,7 @@ def render_html(review: ReviewData) -> str:
     return environment.get_template("report.html").render(
         heading=_heading(review),
         lead=_lead(review),
+        model=model_sentence(review.tables["coverage"]),
         cards=_cards(review),
         notes=_notes(review),
         sections=shown,
@@ -433,7 +440,8 @@ def _html_section(section: Section, pictures: dict[str, bytes]) -> dict[str, Any
 def _pictures(review: ReviewData) -> dict[str, bytes]:
     """Draw the figures; none where there is nothing to draw."""
     from obanalytics.canvas import png  # noqa: PLC0415 - text needs no matplotlib
-    from obanalytics.plotting import plot_coverage, plot_durations, plot_growth  # noqa: PLC0415
+    from obanalytics.plotting import plot_durations, plot_growth  # noqa: PLC0415
+    from obanalytics.timeline import plot_coverage  # noqa: PLC0415
 
     tables = review.tables
     draw: dict[str, Callable[[], Any]] = {}
@@ -442,6 +450,7 @@ def _pictures(review: ReviewData) -> dict[str, bytes]:
             tables["gaps"],
             compliance=tables["coverage"],
             points=review.points,
+            steps=review.steps,
             window=review.window,
         )
     if tables["growth"]["percent_per_30d"].notna().any():
@@ -460,15 +469,8 @@ def _text_table(section: Section) -> list[str]:
     rest = [[c.short, *(c.show(row) for row in frame.itertuples())] for c in columns[1:]]
     room = WIDTH - sum(max(map(cells, column)) + 2 for column in rest)
     names = tenant_labels(frame, max(min(room, 40), 12))
-    table = [[columns[0].short, *names], *rest]
-    wide = [max(map(cells, column)) for column in table]
-    lines = []
-    for row in zip(*table, strict=True):
-        padded = [
-            " " * (width - cells(text)) + text if c.number else text + " " * (width - cells(text))
-            for text, width, c in zip(row, wide, columns, strict=True)
-        ]
-        lines.append("  ".join(padded).rstrip())
+    table = [*zip([columns[0].short, *names], *rest, strict=True)]
+    lines = aligned(table, [c.number for c in columns])
     more = len(section.frame) - len(frame)
     return [*lines, *([f"… and {more:,} more"] if more else [])]
 
@@ -496,11 +498,7 @@ def _heading(review: ReviewData) -> str:
 
 def _lead(review: ReviewData) -> str:
     """Say what was looked at, and from when."""
-    start, end = review.window
-    begin = "each tenant's first known set" if start is None else f"{format_instant(start)} UTC"
-    until = "n/a" if end is None else f"{format_instant(end)} UTC"
-    now = "n/a" if review.as_of is None else f"{format_instant(review.as_of)} UTC"
-    return f"From {begin} to {until}, as known at {now}. RPO {format_rpo(review.rpo)}."
+    return f"{window_sentence(review.window, review.as_of)}. RPO {format_rpo(review.rpo)}."
 
 
 def format_rpo(rpo: object) -> str:
@@ -562,6 +560,14 @@ def _notes(review: ReviewData) -> list[str]:
         notes.append(
             f"No RPO was given: {format_rpo(review.rpo)} is assumed, a daily backup and two hours."
         )
+    alone = review.summary["without_logs"]
+    if alone is not None:
+        outside = plural(alone["tenants_outside"], "tenant")
+        notes.append(
+            f"{model_sentence(review.tables['coverage'])} By backup sets alone, without log "
+            f"backups, it would be {format_share(alone['time_in_rpo'])} inside the RPO, "
+            f"{plural(alone['gaps'], 'gap')}, {outside} outside now."
+        )
     if not review.summary["tenants"]:
         notes.append("No tenant has a backup set in this window: there is nothing to judge.")
     source = review.provenance
@@ -582,6 +588,6 @@ def _provenance(review: ReviewData) -> list[tuple[str, str]]:
         ("Files", plain(source["path"], 200) if source["path"] else "none"),
         ("Window", plain(source["window_rule"], 200) if source["window_rule"] else _lead(review)),
         ("RPO", f"{format_rpo(review.rpo)} ({review.rpo_origin})"),
-        ("Model", "point model: only checkpoints of backup sets count, log backups do not"),
+        ("Model", model_sentence(review.tables["coverage"])),
         ("Made with", ", ".join(f"{k} {v}" for k, v in source["versions"].items())),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import urlsplit
@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 
 from obanalytics import __version__
-from obanalytics.coverage import coverage_gaps, rpo_compliance
+from obanalytics.asjson import jsonable
+from obanalytics.compliance import rpo_compliance
+from obanalytics.coverage import coverage_gaps, exposure
 from obanalytics.duration import duration_trends
 from obanalytics.growth import size_growth
-from obanalytics.recovery import restore_points
 from obanalytics.report import (
     render_html,
     render_markdown,
@@ -23,12 +24,13 @@ from obanalytics.report import (
     render_text,
     write,
 )
+from obanalytics.restore import restore_points
 from obanalytics.schema import STAND_IN, BackupSets, Source, Window, as_duration, facts, span
 from obanalytics.wording import worst_first
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from obanalytics.schema import Duration, Facts, Instant
 
@@ -41,7 +43,10 @@ FORMAT = 1
 RPO_STATES = ("inside", "outside", "unknown")
 _NAMED = 5  # tenants that a note names
 _DRAWN = 30  # tenants whose restore points are kept for the chart
-_POINT = ["instance_id", "tenant_id", "full", "start_time", "checkpoint", "restorable"]
+_POINT = [
+    *("instance_id", "tenant_id", "full", "state", "start_time", "checkpoint"),
+    *("restorable", "reason", "chain_id"),
+]
 
 
 @dataclass(frozen=True, eq=False, slots=True, repr=False)
@@ -61,7 +66,9 @@ class Review:
         the inventory for longer than the RPO, and in no backup set), gaps, longest_gap [timedelta;
         without what of it is unknown],
         worst_tenant (dict of instance_id, tenant_id, tenant_name; None where no tenant has a gap or
-        is outside), newest_restore_point [UTC], running (unfinished runs), failed_instances (ids).
+        is outside), newest_restore_point [UTC], running (unfinished runs), failed_instances (ids),
+        model (point, log or mixed: what exposure is measured by), without_logs (dict of
+        time_in_rpo, gaps, tenants_outside: by backup sets alone; None in the point model).
     rpo : Timedelta or limits by tenant
         The limit.
     rpo_origin : str
@@ -73,7 +80,9 @@ class Review:
     provenance : dict
         instances, endpoint (the host), path, window_rule, failed, notes, versions.
     points : DataFrame
-        The restore points of the worst tenants, for the timeline.
+        The backup sets of the worst tenants, restorable or not, for the timeline.
+    steps : DataFrame
+        The stretches within which they can be restored to any instant (none in the point model).
     """
 
     tables: dict[str, pd.DataFrame]
@@ -84,6 +93,7 @@ class Review:
     window: Window
     provenance: dict[str, Any]
     points: pd.DataFrame = field(repr=False)
+    steps: pd.DataFrame = field(repr=False)
 
     def __repr__(self) -> str:
         """Return the text."""
@@ -142,7 +152,7 @@ class Review:
             "provenance": self.provenance,
             "tables": {name: frame.to_dict("records") for name, frame in self.tables.items()},
         }
-        return {name: _jsonable(value) for name, value in whole.items()}
+        return {name: jsonable(value) for name, value in whole.items()}
 
 
 def review(
@@ -193,16 +203,18 @@ def review(
         "durations": duration_trends(sets, as_of=as_of),
     }
     source = sets.source if isinstance(sets, BackupSets) else Source()
-    unprotected = _unprotected(known, limit)
+    unprotected = without_sets(known, limit)
+    alone = _without_logs(sets, coverage, limit, as_of)
     return Review(
         tables=tables,
-        summary=_summary(known, tables, source, unprotected),
+        summary=_summary(known, tables, source, unprotected) | alone,
         rpo=limit,
         rpo_origin=origin,
         as_of=known.as_of,
         window=Window(*span(known)),
         provenance=_provenance(known, source, _notes(known, tables, unprotected)),
-        points=_points(restore_points(sets, as_of=as_of), tables["coverage"]),
+        points=_of_shown(restore_points(sets, as_of=as_of)[_POINT], tables["coverage"]),
+        steps=_flat(sets, tables["coverage"], as_of),
     )
 
 
@@ -260,12 +272,38 @@ def _worst_tenant(tenants: pd.DataFrame) -> dict[str, Any] | None:
     return {name: row[name] for name in ("instance_id", "tenant_id", "tenant_name")}
 
 
-def _points(points: pd.DataFrame, coverage: pd.DataFrame) -> pd.DataFrame:
-    """Return the restore points of the tenants that the timeline shows."""
+def _without_logs(
+    sets: BackupSets | pd.DataFrame, coverage: pd.DataFrame, limit: Limits, as_of: Instant | None
+) -> dict[str, Any]:
+    """Return by what exposure was measured, and what would be so by backup sets alone."""
+    model = coverage.attrs["model"]
+    if model == "point" or not isinstance(sets, BackupSets):
+        return {"model": model, "without_logs": None}
+    points = rpo_compliance(replace(sets, restorable=None), limit, as_of=as_of, total=True)
+    fleet = points.iloc[-1]
+    alone = {
+        "time_in_rpo": float(fleet["time_in_rpo"]),
+        "gaps": int(fleet["gaps"]),
+        "tenants_outside": int((points["rpo_ratio"].iloc[:-1] > 1).sum()),
+    }
+    return {"model": model, "without_logs": alone}
+
+
+def _flat(
+    sets: BackupSets | pd.DataFrame, coverage: pd.DataFrame, as_of: Instant | None
+) -> pd.DataFrame:
+    """Return when the tenants that the timeline shows could be restored to any instant."""
+    steps = exposure(sets, as_of=as_of)
+    zero = steps["exposure_end"].eq(pd.Timedelta(0)) & (steps["end"] > steps["start"])
+    return _of_shown(steps[zero], coverage)
+
+
+def _of_shown(rows: pd.DataFrame, coverage: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the tenants that the timeline shows."""
     shown = worst_first(coverage[coverage["instance_id"].notna()]).head(_DRAWN)
     keys = pd.MultiIndex.from_frame(shown[["instance_id", "tenant_id"]].astype("string"))
-    mine = pd.MultiIndex.from_frame(points[["instance_id", "tenant_id"]].astype("string"))
-    return points.loc[mine.isin(keys) & points["restorable"], _POINT].reset_index(drop=True)
+    mine = pd.MultiIndex.from_frame(rows[["instance_id", "tenant_id"]].astype("string"))
+    return rows.loc[mine.isin(keys)].reset_index(drop=True)
 
 
 def _notes(
@@ -278,6 +316,9 @@ def _notes(
     if absent := _absent(known, tables["coverage"]):
         text = f"outside the RPO, but no longer in the inventory: {_listed(absent)}"
         notes.append(f"{text}; counted all the same")
+    if unnamed := _unnamed(known, tables["coverage"]):
+        text = f"the service lists no restorable intervals of {_listed(unnamed)}"
+        notes.append(f"{text}: judged by their backup sets alone")
     end = known.window.end
     if end is not None and known.as_of is not None and end > known.as_of:
         notes.append("the window ends after the facts do: what comes after them counts as a gap")
@@ -293,8 +334,21 @@ def _listed(names: list[str]) -> str:
 _WHOSE = ["instance_id", "tenant_id", "tenant_name"]
 
 
-def _unprotected(known: Facts, limit: Any) -> list[str]:  # noqa: ANN401 - one limit or several
-    """Name the tenants of the inventory that no set is of, though one is due."""
+def without_sets(known: Facts, limit: Any) -> list[str]:  # noqa: ANN401 - one limit or several
+    """Name the tenants of the inventory that no set is of, though one is due.
+
+    Parameters
+    ----------
+    known : Facts
+        What was known at an instant.
+    limit : Timedelta or limits by tenant
+        The RPO: one limit gives a new tenant so long for its first set.
+
+    Returns
+    -------
+    list of str
+        Names with their instances; none where there is no inventory.
+    """
     if known.inventory is None:
         return []
     ids = known.inventory["tenant_id"]
@@ -324,6 +378,15 @@ def _absent(known: Facts, coverage: pd.DataFrame) -> list[str]:
     return [f"{name} of {one}" for one, tenant, name in rows if (one, tenant) not in there]
 
 
+def _unnamed(known: Facts, coverage: pd.DataFrame) -> list[str]:
+    """Name the tenants of which the service lists no restorable intervals, but of others."""
+    if known.restorable is None or coverage.attrs["model"] != "mixed":
+        return []
+    there = set(known.restorable[_WHOSE[:2]].itertuples(index=False, name=None))
+    rows = coverage.loc[coverage["instance_id"].notna(), _WHOSE].itertuples(index=False, name=None)
+    return [f"{name} of {one}" for one, tenant, name in rows if (one, tenant) not in there]
+
+
 def _provenance(known: Facts, source: Source, notes: tuple[str, ...]) -> dict[str, Any]:
     """Say where the facts come from and what computed on them; the endpoint without its keys."""
     instances = source.instances or tuple(known.tenants["instance_id"].dropna().unique())
@@ -340,32 +403,3 @@ def _provenance(known: Facts, source: Source, notes: tuple[str, ...]) -> dict[st
         "notes": (*source.notes, *notes),
         "versions": {"obanalytics": __version__, "python": platform.python_version(), **libraries},
     }
-
-
-def _jsonable(value: Any) -> Any:  # noqa: ANN401 - whatever a review holds
-    """Return a value as JSON has it."""
-    if hasattr(value, "items"):
-        return {_key(key): _jsonable(each) for key, each in value.items()}
-    if isinstance(value, tuple | list):
-        return [_jsonable(each) for each in value]
-    if pd.isna(value) or (isinstance(value, float) and not np.isfinite(value)):
-        return None
-    for kind, convert in _JSON.items():
-        if isinstance(value, kind):
-            return convert(value)
-    return str(value)
-
-
-def _key(key: object) -> str:
-    """Return a key as JSON has it: a tenant of an instance as both, with a slash."""
-    return "/".join(map(str, key)) if isinstance(key, tuple) else str(key)
-
-
-# In this order: a bool is an int, and numpy's numbers are not Python's.
-_JSON: dict[Any, Callable[[Any], Any]] = {
-    pd.Timedelta: lambda value: value.total_seconds(),
-    pd.Timestamp: lambda value: value.tz_convert("UTC").tz_localize(None).isoformat() + "Z",
-    (bool, np.bool_): bool,
-    (int, np.integer): int,
-    (float, np.floating): float,
-}

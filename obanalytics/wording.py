@@ -523,3 +523,43 @@ def _numbered(labels: dict[tuple[Any, Any], str], limit: int) -> dict[tuple[Any,
             made[key], number = plain(label, limit - len(mark)) + mark, number + 1
         used.add(made[key])
     return made
+
+
+def model_sentence(*frames: pd.DataFrame | None) -> str:
+    """Say by which model a table was made.
+
+    Parameters
+    ----------
+    *frames : DataFrame or None
+        Tables of one model; the first that records it is believed.
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    found = (frame.attrs.get("model") for frame in frames if frame is not None)
+    return _MODELS.get(next(filter(None, found), ""), "Model not recorded in this table.")
+
+
+_MODELS = {
+    "point": "Point model: log backups not considered.",
+    "log": "Log model: the vendor's restorable intervals.",
+    "mixed": "Log model where the vendor lists intervals, point model elsewhere.",
+}
+
+
+def cap_sentence(shown: int, whole: int) -> str:
+    """Say how many tenants are not drawn.
+
+    Parameters
+    ----------
+    shown, whole : int
+        How many tenants a chart shows, and how many there are.
+
+    Returns
+    -------
+    str
+        A sentence behind a space, or nothing.
+    """
+    return f" Shown: {shown} of {whole} tenants." if shown < whole else ""

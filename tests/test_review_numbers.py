@@ -67,7 +67,7 @@ def test_the_tables_follow_as_of_and_window(sets: BackupSets) -> None:
         pd.testing.assert_frame_equal(found.tables["durations"], durations)
         assert found.summary == plain_summary(part, "30h", as_of) | {
             name: found.summary[name] for name in ("worst_tenant", "failed_instances", "instances")
-        }
+        } | {"model": "point", "without_logs": None}
 
 
 # --- the summary by plain loops ------------------------------------------------------------------
@@ -376,6 +376,8 @@ def test_a_review_of_one_set() -> None:
         "running": 0,
         "tenants_without_sets": 0,
         "failed_instances": (),
+        "model": "point",
+        "without_logs": None,
     }
     assert found.tables["coverage"]["exposure_now"].iloc[0] == 30 * HOUR
     assert found.points["checkpoint"].tolist() == [at(1)]
@@ -391,9 +393,57 @@ def test_a_review_of_one_run_of_which_no_time_is_known() -> None:
 
 
 def test_the_points_are_those_of_the_restore_points(sets: BackupSets, found: ob.Review) -> None:
-    points = ob.restore_points(sets)
-    expected = points[points["restorable"]].reset_index(drop=True)
+    expected = ob.restore_points(sets).reset_index(drop=True)
     pd.testing.assert_frame_equal(found.points, expected[list(found.points.columns)])
+    assert found.steps.empty
+
+
+def intervals(*rows: tuple[str, float | None, float | None]) -> pd.DataFrame:
+    """Return what the vendor says can be restored to; an hour is the unit of time."""
+    names = {"tenant_id": [r[0] for r in rows], "instance_id": "ob1", "storage_class": "standard"}
+    times = {"start": [at(r[1]) for r in rows], "end": [at(r[2]) for r in rows]}
+    return conform(pd.DataFrame(names | times), "restorable")
+
+
+def test_with_the_vendors_intervals_a_review_says_what_it_would_be_without() -> None:
+    rows = frame(daily(range(9), d3=None, d4=None), daily(range(9)))
+    vendor = intervals(("t0", 1, 100), ("t0", 145, 216), ("t1", 1, 216))
+    found = ob.review(
+        BackupSets(empty("clusters"), rows, restorable=vendor, as_of=at(216)), rpo="26h"
+    )
+    assert found.summary["model"] == "log"
+    # Restorable to any instant but from 100:00 to 145:00: 26 hours later that is a gap.
+    (gap,) = found.tables["gaps"].to_dict("records")
+    assert (gap["cause"], gap["gap_start"], gap["gap_end"]) == ("log_break", at(126), at(145))
+    # By sets alone from 49:00 + 26 hours to 121:00.
+    alone = {"time_in_rpo": pytest.approx(1 - 46 / 432), "gaps": 1, "tenants_outside": 0}
+    assert found.summary["without_logs"] == alone
+    assert found.steps["end"].tolist() == [at(100), at(216), at(216)]
+    text = found.to_text()
+    assert "Log model" in text
+    assert "89.35 % inside the RPO, 1 gap, 0 tenants outside" in " ".join(text.split())
+    assert found.provenance["notes"] == ()
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_a_tenant_that_the_vendor_does_not_list_is_judged_by_its_sets_and_named() -> None:
+    rows = frame(daily(range(9)), daily(range(9)))
+    for named, model in ((("t0", 1, 216), "mixed"), (("t9", 1, 216), "point")):
+        sets = BackupSets(empty("clusters"), rows, restorable=intervals(named), as_of=at(216))
+        found = ob.review(sets, rpo="26h")
+        assert found.summary["model"] == model
+    sets = BackupSets(empty("clusters"), rows, restorable=intervals(("t0", 1, 216)), as_of=at(216))
+    (note,) = ob.review(sets, rpo="26h").provenance["notes"]
+    assert note == (
+        "the service lists no restorable intervals of same of ob1: "
+        "judged by their backup sets alone"
+    )
+    # Listed without an interval: nothing can be restored, whatever the sets say.
+    vendor = intervals(("t0", 1, 216), ("t1", None, None))
+    found = ob.review(
+        BackupSets(empty("clusters"), rows, restorable=vendor, as_of=at(216)), rpo="26h"
+    )
+    assert (found.summary["model"], found.summary["tenants_outside"]) == ("log", 1)
 
 
 def test_who_is_outside_and_not_in_the_inventory_is_named_and_counted() -> None:

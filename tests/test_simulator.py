@@ -612,6 +612,8 @@ def test_the_bundled_sample_is_what_its_command_writes(
 
 
 WORDS = {
+    "log_break": "no logs, {days} days "
+    "(only the list of restorable intervals shows it, which files have not)",
     "stuck": "a run takes {factor} times as long",
     "step": "its data is {factor} times as large from then on",
     "failed": "its runs fail, {days} days",

@@ -351,6 +351,7 @@ def demo(now: dt.datetime, seed: int = 7) -> History:
         Plant("renamed", 2, 2, 100.0),
         Plant("anomaly", 2, 2, 30.2, 1.0, 0.2),
         Plant("by_hand", 2, None, 12.6, 0.0),
+        Plant("log_break", 0, 2, 64.2, 6.0),
     )
     return simulate(Scenario(now, seed, instances=3, tenants=4, plants=plants))
 

@@ -1,0 +1,597 @@
+"""Draw finished numbers along time, a row per tenant: what is covered, and what is not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.colors import ListedColormap
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, FuncFormatter
+
+from obanalytics.canvas import (
+    INK,
+    date_axis,
+    dates,
+    day,
+    dress,
+    expect,
+    finish_rows,
+    keys_of,
+    new_axes,
+    nothing,
+    on_face,
+    room_for,
+    row_labels,
+    style,
+)
+from obanalytics.wording import (
+    NAME_CELLS,
+    cap_sentence,
+    coverage_sentence,
+    format_share,
+    format_span,
+    gap_sentence,
+    model_sentence,
+    most_gaps_first,
+    plain,
+    plural,
+    words,
+    worst_first,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Axes: TypeAlias = Any  # matplotlib ships no types
+    Floats: TypeAlias = NDArray[np.float64]
+    Rows: TypeAlias = dict[tuple[object, object], int]  # the height of each tenant's row
+
+MAX_ROWS = 30
+"""More tenants than this are not drawn: the worst are, and the note says so."""
+MAX_DAYS_ROWS = 60
+"""More tenants than this have no row each in a calendar: the worst have, the others share one."""
+# Okabe-Ito, which readers who are colour-blind can tell apart; its black is a brown that the marks
+# on it stand out from.
+CAUSE_COLORS = {
+    "silent": "#D55E00",
+    "failed": "#CC79A7",
+    "unusable": "#E69F00",
+    "running": "#56B4E9",
+    "late": "#F0E442",
+    "missing_from_cluster_set": "#0072B2",
+    "log_break": "#661100",
+    "state_unknown": "#8C8C8C",
+}
+_UNKNOWN, _OTHER = "not known", "#E8EAED"
+_INSIDE, _INSTANT, _TICK, _BAD = "#C9E4DA", "#7FCDB0", "#3F6F60", ("#B34700", "#FF9A57")
+_CLOSE = 18  # marks to the inch: four points apart; closer they would be a grey band
+
+
+def plot_coverage(
+    gaps: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    compliance: pd.DataFrame | None = None,
+    points: pd.DataFrame | None = None,
+    steps: pd.DataFrame | None = None,
+    window: tuple[pd.Timestamp | None, pd.Timestamp | None] = (None, None),
+) -> Axes:
+    """Draw a timeline per tenant: inside the RPO, gaps by cause, restore points, failures.
+
+    Parameters
+    ----------
+    gaps : DataFrame
+        What `coverage_gaps` returned; enough by itself, then the rows are the tenants with gaps.
+    ax : Axes or None
+        Where to draw; None makes a figure. An ax of a figure without a layout engine is made
+        smaller where its labels would not fit into the figure.
+    compliance : DataFrame or None
+        What `rpo_compliance` returned: then all tenants are shown, with their share of the time and
+        their exposure; a fleet row is left out.
+    points : DataFrame or None
+        What `restore_points` returned: full sets are long ticks, incrementals short ones on the
+        line of their chain, runs that brought no restore point are marks. What would be too close
+        to be told apart is left out, failures last.
+    steps : DataFrame or None
+        What `exposure` returned: where it is nothing, any instant can be restored.
+    window : (start, end)
+        What the chart spans; None takes what the frames span [UTC].
+
+    Returns
+    -------
+    Axes
+        The ax, the worst tenant on top. Titles say what was found.
+
+    Raises
+    ------
+    ValueError
+        When a frame is not what its function returned.
+    """
+    expect(gaps, "gaps", "coverage_gaps", _GAPS)
+    for frame, name, function, columns in (
+        (compliance, "compliance", "rpo_compliance", _SHARES),
+        (points, "points", "restore_points", _POINTS),
+        (steps, "steps", "exposure", _STEPS),
+    ):
+        if frame is not None:
+            expect(frame, name, function, columns)
+    if compliance is None:
+        tenants, found = most_gaps_first(gaps), gap_sentence(gaps)
+        note = "Open gaps first, then most time in gaps. "
+    else:
+        tenants = worst_first(compliance[compliance["instance_id"].notna()])
+        found, note = coverage_sentence(compliance, gaps), "Worst first. "
+    with style(ax):
+        if tenants.empty:
+            return nothing(ax, found)
+        room = room_for(ax, MAX_ROWS)
+        shown = tenants.head(room.rows)
+        names = row_labels(shown, room.cells)
+        rows = {key: y for y, key in enumerate(keys_of(shown))}
+        fit = ax is not None
+        if ax is None:
+            right, top = (0.25, 0.8) if compliance is None else (1.65, 0.98)
+            ax = new_axes(len(shown), names, right=right, top=top)
+        bare = compliance is None and points is None and steps is None  # only the gaps are known
+        mine = _of(gaps, rows)
+        spans = _draw_base(ax, rows, (mine, points, steps), window, bare=bare)
+        handles = [] if bare else [Patch(facecolor=_INSIDE, label="inside RPO")]
+        finish_rows(ax, names)
+        handles += _draw_instants(ax, steps, rows) + _draw_gaps(ax, mine, rows, spans)
+        marks, left_out = _draw_points(ax, points, rows)
+        lift = 14 if compliance is not None and room.aside else 0
+        if lift:
+            _write_shares(ax, shown)
+        date_axis(ax)
+        note += model_sentence(gaps, compliance, steps) + cap_sentence(len(shown), len(tenants))
+        dress(ax, found, note + left_out, handles=handles + marks, columns=4, lift=lift, fit=fit)
+    return ax
+
+
+_WHO = ("instance_id", "tenant_id", "tenant_name")
+_GAPS = (*_WHO, "gap_start", "gap_end", "gap", "position", "cause", "certainty")
+_SHARES = (*_WHO, "time_in_rpo", "exposure_now", "rpo_ratio")
+_POINTS = (*_WHO[:2], "full", "start_time", "checkpoint", "restorable")
+_STEPS = (*_WHO[:2], "start", "end", "exposure_start", "exposure_end")
+_FROM = ["instance_id", "tenant_id", "from", "to"]
+
+
+def _of(frame: pd.DataFrame, rows: Rows) -> pd.DataFrame:
+    """Return what is of the tenants that have a row."""
+    return frame[np.array([key in rows for key in keys_of(frame)], dtype=bool)]
+
+
+def _days(moments: pd.Series) -> Floats:
+    """Return instants as matplotlib counts them; NaN for NA."""
+    days = dates.date2num(moments.dt.tz_convert(None).to_numpy())
+    return np.asarray(days, np.float64)
+
+
+def _heights(frame: pd.DataFrame, rows: Rows) -> Floats:
+    """Return the heights of the rows that a frame's rows belong to."""
+    return np.array([rows[key] for key in keys_of(frame)], np.float64)
+
+
+def _draw_base(
+    ax: Axes,
+    rows: Rows,
+    frames: tuple[pd.DataFrame, pd.DataFrame | None, pd.DataFrame | None],
+    window: tuple[pd.Timestamp | None, pd.Timestamp | None],
+    *,
+    bare: bool,
+) -> tuple[float, float]:
+    """Draw every tenant's bar from where it is known, and return what the chart spans [days]."""
+    gaps, points, steps = frames
+    stretches = [gaps[["instance_id", "tenant_id", "gap_start", "gap_end"]]]
+    if points is not None:
+        times = ["instance_id", "tenant_id", "start_time", "checkpoint"]
+        stretches.append(points.loc[points["restorable"], times])
+    if steps is not None:
+        stretches.append(steps[["instance_id", "tenant_id", "start", "end"]])
+    known = pd.concat(
+        each.set_axis(_FROM, axis=1).astype(dict.fromkeys(_FROM[:2], "object"))
+        for each in stretches
+    )
+    if known.empty and None in window:
+        window = (pd.Timestamp("1970-01-01", tz="UTC"), pd.Timestamp("1970-01-02", tz="UTC"))
+    first = known["from"].min() if window[0] is None else window[0]
+    last = known["to"].max() if window[1] is None else window[1]
+    begins = known.groupby(["instance_id", "tenant_id"])["from"].min()
+    spans = (day(first), max(day(last), day(first) + 1 / 24))
+    whole = bare or window[0] is not None
+    color = on_face("#F0F2F4", "#2B3138") if bare else _INSIDE
+    left = np.array([spans[0] if whole else day(begins.get(key, first)) for key in rows])
+    ax.barh([*rows.values()], spans[1] - left, left=left, height=0.62, color=color, zorder=1)
+    ax.set_xlim(spans)
+    return spans
+
+
+def _draw_gaps(ax: Axes, gaps: pd.DataFrame, rows: Rows, spans: tuple[float, float]) -> list[Patch]:
+    """Draw the gaps by cause, each wide enough to be seen, and return the marks of the causes."""
+    least = (spans[1] - spans[0]) / 350
+    boxes: dict[str, list[list[tuple[float, float]]]] = {}
+    for row in gaps.itertuples():
+        y, begin, end = rows[row.instance_id, row.tenant_id], day(row.gap_start), day(row.gap_end)
+        kind = _UNKNOWN if row.certainty == "unknown" else str(row.cause)
+        boxes.setdefault(kind, []).append(_box(begin, max(end, begin + least), y))
+    order = [*CAUSE_COLORS, *(kind for kind in boxes if kind not in CAUSE_COLORS)]
+    marks = []
+    for kind in sorted(boxes, key=order.index):
+        look: Any = {"facecolor": CAUSE_COLORS.get(kind, _OTHER)}
+        look["hatch"] = "////" if kind == _UNKNOWN else None
+        ax.add_collection(PolyCollection(boxes[kind], edgecolor="none", zorder=3, **look))
+        marks.append(Patch(label=f"gap: {words(kind)}", **look))
+    return marks
+
+
+def _box(begin: float, end: float, y: float) -> list[tuple[float, float]]:
+    """Return the corners of a part of a row's bar."""
+    return [(begin, y - 0.31), (begin, y + 0.31), (end, y + 0.31), (end, y - 0.31)]
+
+
+def _draw_instants(ax: Axes, steps: pd.DataFrame | None, rows: Rows) -> list[Patch]:
+    """Draw where any instant can be restored, and return the mark of it."""
+    if steps is None:
+        return []
+    none = pd.Timedelta(0)
+    chosen = _of(steps[(steps["exposure_start"] == none) & (steps["exposure_end"] == none)], rows)
+    if chosen.empty:
+        return []
+    y, begin, end = _heights(chosen, rows), _days(chosen["start"]), _days(chosen["end"])
+    by = np.lexsort((begin, y))
+    y, begin, end = y[by], begin[by], end[by]
+    # Steps that touch are one band: else their seams show.
+    new = np.append([True], (y[1:] != y[:-1]) | (begin[1:] > end[:-1] + 1e-9))
+    until = end[np.append(np.flatnonzero(new)[1:] - 1, len(end) - 1)]
+    bands = [_box(*each) for each in zip(begin[new], until, y[new], strict=True)]
+    ax.add_collection(PolyCollection(bands, facecolor=_INSTANT, edgecolor="none", zorder=1.5))
+    return [Patch(facecolor=_INSTANT, label="restorable to any instant")]
+
+
+def _draw_points(ax: Axes, points: pd.DataFrame | None, rows: Rows) -> tuple[list[Any], str]:
+    """Draw restore points, chains and failures while they stay apart; return their marks, a note.
+
+    What is crowded in one row is drawn in none: else a row would look as if it had none.
+    """
+    if points is None:
+        return [], ""
+    mine = _of(points, rows)
+    good = mine[mine["restorable"] & mine["checkpoint"].notna()]
+    chains = _chains(good)
+    good = _within(ax, good, "checkpoint")
+    is_full = good["full"].fillna(value=False).astype(bool)
+    marks: list[Any] = []
+    left_out: list[str] = []
+    for name, there, beside in (
+        ("full set", good[is_full], good[is_full]),
+        ("incremental", good[~is_full], good),
+        ("chain", chains, pd.concat([chains, chains])),  # both ends of a chain must be seen
+    ):
+        if there.empty:
+            continue
+        if np.bincount(_heights(beside, rows).astype(int)).max() > _CLOSE * _inches(ax):
+            left_out.append(f"{name}s")
+            continue
+        marks.append(_draw_lines(ax, there, rows, name))
+    failures, merged = _draw_failures(ax, mine, rows)
+    note = f" Too close to draw: {', '.join(left_out)}." if left_out else ""
+    return marks + failures, note + (" A mark may stand for several runs." if merged else "")
+
+
+def _draw_lines(ax: Axes, there: pd.DataFrame, rows: Rows, name: str) -> Line2D:
+    """Draw sets as ticks and chains as lines from the first to the last of them."""
+    y = _heights(there, rows)
+    if name == "chain":
+        begin, end = _days(there["first"]), _days(there["last"])
+        lines = [((a, c), (b, c)) for a, b, c in zip(begin, end, y, strict=True)]
+        mark = Line2D([], [], color=on_face(_TICK, _INSTANT), lw=1.1, label="chain")
+    else:
+        x, reach = _days(there["checkpoint"]), 0.31 if name == "full set" else 0.12
+        lines = [((a, c - reach), (a, c + reach)) for a, c in zip(x, y, strict=True)]
+        mark = Line2D([], [], marker="|", ls="", ms=3 + 20 * reach, label=name)
+        mark.set_color(on_face(_TICK, _INSTANT))
+    ax.add_collection(
+        LineCollection(lines, colors=_TICK, linewidths=0.8, alpha=0.8, zorder=2, label=name)
+    )
+    return mark
+
+
+def _chains(good: pd.DataFrame) -> pd.DataFrame:
+    """Return from when to when each chain of several sets reaches; nothing where none is told."""
+    keys = ["instance_id", "tenant_id", "chain_id"]
+    if "chain_id" not in good:
+        return pd.DataFrame(columns=[*keys, "first", "last", "size"])
+    grouped = good.groupby(keys, observed=True, sort=False)["checkpoint"]
+    chains = grouped.agg(first="min", last="max", size="size").reset_index()
+    return chains[chains["size"] > 1]
+
+
+def _within(ax: Axes, frame: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Return what is in the part of the time that is shown."""
+    first, last = ax.get_xlim()
+    days = _days(frame[column])
+    return frame[(days >= first) & (days <= last)]
+
+
+def _draw_failures(ax: Axes, points: pd.DataFrame, rows: Rows) -> tuple[list[Any], bool]:
+    """Mark the runs that brought no restore point, and tell whether a mark stands for several."""
+    if "state" not in points:
+        return [], False
+    begun = _within(ax, points, "start_time")
+    size = min(5.0, 0.25 * 72 * ax.bbox.height / ax.figure.dpi / len(rows))
+    first, last = ax.get_xlim()
+    least = (size + 1) / 72 / _inches(ax) * (last - first)
+    failed = begun["state"].isin(["failed", "cancelled"])
+    idle = (begun["state"] == "done") & ~begun["restorable"]
+    marks, merged = [], False
+    for chosen, shift, look, name in (
+        (begun[failed], -0.15, {"marker": "X", "mfc": INK, "mec": "white"}, "failed or cancelled"),
+        (begun[idle], 0.15, {"marker": "D", "mfc": "white", "mec": INK}, "done, not restorable"),
+    ):
+        if chosen.empty:
+            continue
+        x, y = _apart(_days(chosen["start_time"]), _heights(chosen, rows), least)
+        merged |= len(x) < len(chosen)
+        style: Any = {"ls": "", "mew": 0.7, "label": name, **look}
+        small = 0.8 if shift > 0 else 1.25
+        ax.plot(x, y + shift, ms=size * small, zorder=4, scalex=False, scaley=False, **style)
+        marks.append(Line2D([], [], ms=5.5 * small, **style))
+    return marks, merged
+
+
+def _apart(x: Floats, y: Floats, least: float) -> tuple[Floats, Floats]:
+    """Return those places of which none covers another in its row."""
+    by = np.lexsort((x, y))
+    kept: list[int] = []
+    for number in by:
+        if not kept or y[kept[-1]] != y[number] or x[number] - x[kept[-1]] >= least:
+            kept.append(int(number))
+    return x[kept], y[kept]
+
+
+def _inches(ax: Axes) -> float:
+    """Return how wide an ax is [inches]."""
+    return float(max(ax.bbox.width / ax.figure.dpi, 0.1))
+
+
+def _write_shares(ax: Axes, shown: pd.DataFrame) -> None:
+    """Write each tenant's share and exposure beside its bar."""
+    look = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
+    left, right = {"xytext": (45, 0), "ha": "right"}, {"xytext": (53, 0), "ha": "left"}
+    look |= {"fontsize": 8.5, "va": "center"}
+    bad = _BAD[mpl.rcParams["text.color"] != INK]  # it stands beside the ax
+    for y, row in enumerate(shown.itertuples()):
+        outside = bool(row.rpo_ratio > 1)
+        now = "unbounded" if pd.isna(row.exposure_now) else format_span(row.exposure_now)
+        bold = {"color": bad, "fontweight": "bold"} if outside else {}
+        ax.annotate(format_share(row.time_in_rpo), (1, y), **left, **look)
+        ax.annotate(now, (1, y), **right, **look, **bold)
+    look |= {"color": mpl.rcParams["axes.labelcolor"], "fontsize": 8, "va": "bottom"}
+    ax.annotate("in RPO", (1, -0.62), **left, **look)
+    ax.annotate("exposed now", (1, -0.62), **right, **look)
+
+
+def plot_coverage_calendar(calendar: pd.DataFrame, ax: Axes | None = None) -> Axes:
+    """Draw how much of every tenant's every day was outside the RPO.
+
+    Parameters
+    ----------
+    calendar : DataFrame
+        What `coverage_calendar` returned. What `coverage_gaps` returned is taken too: then only
+        gaps are known, and days are UTC days.
+    ax : Axes or None
+        Where to draw; None makes a figure.
+
+    Returns
+    -------
+    Axes
+        The ax: a row per tenant, the worst on top, and one for the mean of those without a row; a
+        column per day, or per few days of which the worst counts.
+
+    Raises
+    ------
+    ValueError
+        When the frame is neither.
+    """
+    bare = isinstance(calendar, pd.DataFrame) and "gap_start" in calendar
+    expect(calendar, "calendar", "coverage_calendar", _GAPS if bare else _DAYS)
+    year = _year(_days_of_gaps(calendar) if bare else calendar)
+    with style(ax):
+        found = _calendar_found(year, bare=bare)
+        if not len(year.days):
+            return nothing(ax, found)
+        room = room_for(ax, MAX_DAYS_ROWS)
+        single, whole = len(year.tenants), len(year.tenants)
+        if whole > room.rows:
+            single = max(min(_SINGLE, room.rows - 1), 1)
+        names = row_labels(year.tenants.head(single), room.cells)
+        names += [f"{whole - single} others: mean"] if single < whole else []
+        fit = ax is not None
+        if ax is None:
+            ax = new_axes(len(names), names, row=0.29 if len(names) <= 12 else 0.19)  # noqa: PLR2004
+        note = f" The worst {single} of {whole} tenants, and the rest." if single < whole else ""
+        per = max(int(np.ceil(len(year.days) / (_COLUMNS * _inches(ax)))), 1)
+        note += f" Each column: the worst of {per} days." if per > 1 else ""
+        classes = _classes(year, single, per)
+        handles = _draw_classes(ax, classes, year.days[0], per, bare=bare)
+        finish_rows(ax, names)
+        ax.set_ylim(len(names) - 0.5, -0.5)
+        _draw_between(ax, single, len(names))
+        zone = "UTC" if bare else calendar.attrs.get("tz")
+        _day_axis(ax, year.days, f"day [{zone}]" if zone else "day (time zone not recorded)")
+        note = "Worst first. " + model_sentence(calendar) + note
+        note = "Gaps only. " + note if bare else note
+        dress(ax, found, note, handles=handles, columns=4, fit=fit)
+    return ax
+
+
+_DAYS = (*_WHO, "day", "gap", "unknown", "time_in_rpo")
+_SINGLE = 40  # rows of a calendar when there are too many for all
+_COLUMNS = 60  # days to the inch: a year across a page
+_CLASSES = (  # light, dark: on both the worst is farthest from the ground
+    ("no data", "#ECEEF1", "#2B3138"),
+    ("not known", "#ECEEF1", "#2B3138"),
+    ("inside the RPO", "#C9E4DA", "#1E4638"),
+    ("up to 10 % of the day outside", "#FCCE25", "#9C3FC8"),
+    ("up to 50 %", "#F0804E", "#E0577C"),
+    ("under 100 %", "#B12A90", "#F99B45"),
+    ("all of it outside", "#2A0593", "#F0F921"),
+)
+_NO_DATA, _NOT_KNOWN, _IN = range(3)
+
+
+class _Year(NamedTuple):
+    """Days of tenants as a table: the worst first, every day between the first and the last."""
+
+    tenants: pd.DataFrame
+    days: NDArray[np.datetime64]
+    outside: Floats
+    """The share of what is known of the day; NaN where nothing is."""
+    there: NDArray[np.bool_]
+    """Whether the frame has that day."""
+
+
+def _year(calendar: pd.DataFrame) -> _Year:
+    """Return the days of a frame as a table."""
+    keys = list(_WHO[:2])
+    group = calendar.groupby(keys, observed=True, sort=False).ngroup().to_numpy()
+    tenants = calendar.drop_duplicates(keys).reset_index(drop=True)
+    day_of = calendar["day"].to_numpy().astype("datetime64[D]").astype(np.int64)
+    first, last = (day_of.min(), day_of.max()) if len(day_of) else (0, -1)
+    shape = (len(tenants), int(last - first + 1))
+    outside, there = np.full(shape, np.nan), np.zeros(shape, bool)
+    outside[group, day_of - first] = 1 - calendar["time_in_rpo"].to_numpy(np.float64)
+    there[group, day_of - first] = True
+    unknown = calendar["unknown"].dt.total_seconds().to_numpy(np.float64)
+    known = calendar["gap"].dt.total_seconds().to_numpy(np.float64) - unknown
+    by_known, by_unknown = (np.bincount(group, x, len(tenants)) for x in (known, unknown))
+    order = np.lexsort((-by_unknown, -by_known))
+    days = np.arange(first, last + 1).astype("datetime64[D]")
+    return _Year(tenants.iloc[order], days, outside[order], there[order])
+
+
+def _days_of_gaps(gaps: pd.DataFrame) -> pd.DataFrame:
+    """Cut gaps into UTC days, and return what a calendar has of those days."""
+    begin, end = (gaps[c].dt.tz_convert(None).to_numpy("datetime64[us]") for c in _GAPS[3:5])
+    first, one = begin.astype("datetime64[D]"), np.timedelta64(1, "D")
+    count = ((end - np.timedelta64(1, "us")).astype("datetime64[D]") - first) // one + 1
+    count = np.maximum(count, 1)
+    row = np.repeat(np.arange(len(gaps)), count)
+    number = np.arange(len(row)) - np.repeat(np.cumsum(count) - count, count)
+    days = first[row] + number
+    part = np.minimum(end[row], days + one) - np.maximum(begin[row], days.astype("datetime64[us]"))
+    is_unknown = (gaps["certainty"] == "unknown").to_numpy()[row]
+    made = gaps[list(_WHO)].astype("object").iloc[row].reset_index(drop=True)
+    made["day"], made["gap"] = days.astype("datetime64[us]"), part
+    made["unknown"] = np.where(is_unknown, part, np.timedelta64(0, "us"))
+    sums = {"tenant_name": "first", "gap": "sum", "unknown": "sum"}
+    made = made.groupby([*_WHO[:2], "day"], sort=False, as_index=False).agg(sums)
+    whole = pd.Timedelta(1, "D")
+    known = (whole - made["unknown"]).where(made["unknown"] < whole)
+    return made.assign(time_in_rpo=1 - (made["gap"] - made["unknown"]) / known)
+
+
+def _classes(year: _Year, single: int, per: int) -> NDArray[np.intp]:
+    """Return what is drawn of every row and column: the number of its class."""
+    outside, there = year.outside[:single], year.there[:single]
+    if single < len(year.tenants):
+        others = year.outside[single:]
+        known = ~np.isnan(others)
+        total, count = np.where(known, others, 0.0).sum(axis=0), known.sum(axis=0)
+        mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        outside = np.vstack([outside, mean])
+        there = np.vstack([there, year.there[single:].max(axis=0)])
+    fill = -outside.shape[1] % per
+    outside = np.pad(outside, ((0, 0), (0, fill)), constant_values=np.nan)
+    there = np.pad(there, ((0, 0), (0, fill)))
+    worst = np.fmax.reduce(outside.reshape(len(outside), -1, per), axis=2)
+    there = there.reshape(len(there), -1, per).max(axis=2)
+    made = _IN + (worst > 0) + (worst > 0.1) + (worst > 0.5) + (worst >= 1)  # noqa: PLR2004
+    return np.where(np.isnan(worst), np.where(there, _NOT_KNOWN, _NO_DATA), made)
+
+
+def _draw_classes(
+    ax: Axes, classes: NDArray[np.intp], first: np.datetime64, per: int, *, bare: bool
+) -> list[Patch]:
+    """Draw the table of classes, and return the marks of them."""
+    if bare:  # a day of which no gap is known is not known to be inside the RPO
+        classes = np.where(classes == _IN, _NO_DATA, classes)
+    colors = [on_face(light, dark) for _, light, dark in _CLASSES]
+    begin = float(dates.date2num(first))
+    end = begin + per * classes.shape[1]
+    look: Any = {"cmap": ListedColormap(colors), "vmin": -0.5, "vmax": len(colors) - 0.5}
+    look |= {"aspect": "auto", "interpolation": "nearest", "zorder": 1}
+    ax.imshow(classes, extent=(begin, end, len(classes) - 0.5, -0.5), **look)
+    hatch: Any = {"facecolor": "none", "hatch": "////", "lw": 0}
+    hatch["edgecolor"] = on_face("#59636E", "#AAB3BD")
+    hidden = np.pad(classes == _NOT_KNOWN, ((0, 0), (1, 1)))
+    y, left = np.nonzero(hidden[:, 1:] & ~hidden[:, :-1])
+    _, right = np.nonzero(~hidden[:, 1:] & hidden[:, :-1])
+    spans = zip(y, begin + per * left, begin + per * right, strict=True)
+    outlines = [[(a, c - 0.5), (b, c - 0.5), (b, c + 0.5), (a, c + 0.5)] for c, a, b in spans]
+    if outlines:
+        ax.add_collection(PolyCollection(outlines, zorder=1.5, **hatch))
+    return _calendar_legend(classes, colors, bare=bare)
+
+
+def _calendar_legend(classes: NDArray[np.intp], colors: list[str], *, bare: bool) -> list[Patch]:
+    """Return the marks of the classes: the scale, and what else there is."""
+    marks = []
+    for number, ((name, *_), color) in enumerate(zip(_CLASSES, colors, strict=True)):
+        if (number < _IN and not (classes == number).any()) or (bare and number == _IN):
+            continue
+        look: Any = {"label": "no gap" if bare and number == _NO_DATA else name}
+        if number == _NOT_KNOWN:
+            look |= {"hatch": "////", "lw": 0, "edgecolor": on_face("#59636E", "#AAB3BD")}
+        marks.append(Patch(facecolor=color, **look))
+    return marks
+
+
+class _Days(FixedLocator):
+    """Give the middles of as many days as there is room for dates when they are drawn."""
+
+    locs: Any
+
+    def __call__(self) -> list[float]:
+        """Return every so many of them."""
+        room = _inches(getattr(self.axis, "axes", None))
+        return list(self.locs[:: max(int(np.ceil(1.1 * len(self.locs) / room)), 1)])
+
+
+def _day_axis(ax: Axes, days: NDArray[np.datetime64], label: str) -> None:
+    """Label the days, or the months where there are many."""
+    date_axis(ax, label)
+    if len(days) <= 60:  # noqa: PLR2004 - a tick at the edge of one would leave open which is meant
+        ax.xaxis.set_major_locator(_Days(list(dates.date2num(days) + 0.5)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{dates.num2date(x):%Y-%m-%d}"))
+
+
+def _draw_between(ax: Axes, single: int, rows: int) -> None:
+    """Draw lines between the rows, a wide one before what stands for many."""
+    face = mpl.rcParams["axes.facecolor"]
+    for row in range(1, rows):
+        ax.axhline(row - 0.5, color=face, lw=4 if row == single else 1.2, zorder=2)
+
+
+def _calendar_found(year: _Year, *, bare: bool) -> str:
+    """Say in one sentence what a calendar shows."""
+    if not len(year.days):
+        return "No tenant has a gap" if bare else "No tenant has a day in this window"
+    is_out, known = year.outside > 0, int((~np.isnan(year.outside)).sum())
+    out, unknown = int(is_out.sum()), int(year.there.sum()) - known
+    tail = f"; {plural(unknown, 'day')} not known" if unknown else ""
+    if not known:
+        return f"Nothing is known of {plural(unknown, 'tenant day')}"
+    if not out:
+        return f"No tenant outside its RPO on any of {plural(known, 'tenant day')}{tail}"
+    name = plain(year.tenants["tenant_name"].iloc[0], NAME_CELLS)
+    most = f"the worst: {name}, {plural(int(is_out[0].sum()), 'day')}"
+    head = f"Gaps on {plural(out, 'tenant day')}"
+    if not bare:
+        head = f"Outside the RPO on {out:,} of {plural(known, 'tenant day')}"
+    return f"{head}; {most}{tail}"
