@@ -12,6 +12,7 @@ from obanalytics.curve import (
     limits,
     micro,
     newest_at,
+    pieces_of,
     scene_of,
     unknown_in,
     who,
@@ -82,7 +83,7 @@ def rpo_compliance(  # noqa: PLR0913 - the question has that many parts
         chains = view.trusting if trust_unknown else view.certain
         gaps = gaps_of(view, chains, bound[mine])
         columns = _sums(view, gaps, bound[mine], trust_unknown=trust_unknown)
-        columns |= _worst(view, gaps.pieces) | _now(view, chains, limit[mine])
+        columns |= _worst(view, pieces_of(view, chains)) | _now(view, chains, limit[mine])
         parts.append(columns | _counts(view, chains))
         newest.append(view.newest_row)
     made = who(scene, newest)
@@ -256,7 +257,7 @@ def _now(view: View, chains: Chains, limit: Ints) -> dict[str, Any]:
 def _counts(view: View, chains: Chains) -> dict[str, Any]:
     """Return the restore points of the window and the last attempt."""
     count, begin = view.part.count, view.begin[chains.group]
-    in_window = view.part.column("in_window")[view.part.order]
+    in_window = view.scene.known.tenants["in_window"].array[view.part.row]
     inside = (chains.start >= begin) & (chains.start < view.end) & in_window
     counted = chains.group[chains.restorable & inside]
     last = np.full(count, -1)
@@ -266,7 +267,7 @@ def _counts(view: View, chains: Chains) -> dict[str, Any]:
     return {
         "restore_points": np.bincount(counted, minlength=count).astype(np.int64),
         "attempt": starts[last],
-        "state": np.where(last >= 0, view.part.state(np.maximum(last, 0)), -1).astype(np.int64),
+        "state": np.append(view.part.state, np.int8(-1))[last].astype(np.int64),
     }
 
 
@@ -276,7 +277,7 @@ def _with_total(made: pd.DataFrame, whole: dict[str, Any]) -> pd.DataFrame:
         int(whole[name].sum()) if whole else 0 for name in ("out", "unknown", "window")
     )
     unbounded = bool(made["unbounded"].any())
-    known_worst = not unbounded and len(made) > 0 and made["worst_exposure"].notna().all()
+    known_worst = not unbounded and len(made) > 0 and made["worst_exposure"].notna().any()
     worst = made.loc[made["worst_exposure"].idxmax()] if known_worst else None
     row: dict[str, Any] = {
         "time_in_rpo": float(_share(out - unknown, window - unknown)),

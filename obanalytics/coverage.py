@@ -87,7 +87,7 @@ def exposure(
                 "start": pieces.start,
                 "end": pieces.end,
                 "checkpoint": pieces.checkpoint,
-                "row": _rows(view, pieces.set),
+                "row": view.part.rows_of(pieces.set),
                 "exposure_start": pieces.exposure(pieces.start),
                 "exposure_end": pieces.exposure(pieces.end),
                 "unbounded": pieces.unbounded,
@@ -208,12 +208,6 @@ class _Empty(dict[str, Any]):
         return np.zeros(0, bool if name == "unbounded" else np.int64)
 
 
-def _rows(view: View, sets: Ints) -> Ints:
-    """Return the rows of the frame that sets are from; -1 for -1."""
-    rows = view.part.row
-    return np.where(sets >= 0, rows[sets], -1)
-
-
 def _ids(scene: Scene, rows: Ints) -> pd.Series:
     """Return the set ids of rows; NA for -1."""
     return pd.Series(scene.known.tenants["backup_set_id"].array.take(rows, allow_fill=True))
@@ -227,9 +221,7 @@ def _found(view: View, bound: Ints, clusters: _Clusters, *, trust_unknown: bool)
     at_start, at_end = gaps.start == view.begin[gaps.group], gaps.end == view.end
     unbounded = _any_in(pieces.unbounded, gaps.first, gaps.last)
     worst = _highest_in(pieces.exposure(pieces.end), gaps.first, gaps.last)
-    last = pieces.set[gaps.first]
-    # The piece after a gap's last one is the same tenant's, unless the window ended with the gap.
-    following = np.where(at_end, -1, np.append(pieces.set, [-1])[gaps.last + 1])
+    last, following = pieces.set[gaps.first], gaps.next
     checkpoint = np.append(chains.checkpoint, [NAT])
     return {
         "tenant": gaps.group + view.part.first,
@@ -240,9 +232,9 @@ def _found(view: View, bound: Ints, clusters: _Clusters, *, trust_unknown: bool)
         "worst": np.where(unbounded, NAT, worst),
         "unbounded": unbounded,
         "last_checkpoint": pieces.checkpoint[gaps.first],
-        "last_row": _rows(view, last),
+        "last_row": view.part.rows_of(last),
         "next_checkpoint": checkpoint[following],
-        "next_row": _rows(view, following),
+        "next_row": view.part.rows_of(following),
     } | _Causes(view, chains, gaps, last, following).columns(clusters)
 
 
@@ -327,7 +319,7 @@ class _Causes:
     def columns(self, clusters: _Clusters) -> dict[str, Any]:
         """Return causes as bits, attempts and failed."""
         chains, gaps, gap, run = self.chains, self.gaps, self.gap, self.run
-        state = self.view.part.state(run)
+        state = self.view.part.state[run]
         is_state = {name: state == position for position, name in enumerate(STATES)}
         good, end = chains.restorable[run], chains.end[run]
         failed = is_state["failed"] | is_state["cancelled"]
@@ -380,50 +372,55 @@ class _Clusters:
         self.scene, self.frame = scene, scene.known.clusters
 
     @cached_property
-    def done(self) -> tuple[pd.Index, Ints, Ints, Ints]:
-        """Set ids; and by instance and start, each set's instance, start and id."""
+    def done(self) -> tuple[Ints, Ints, Ints]:
+        """Instance, start and row of each, by instance and start."""
         frame: Any = self.frame
-        known = frame["start_time"].notna()
-        done = frame[(frame["state"] == "done") & known].sort_values("start_time", kind="stable")
-        # A cluster set in several storage classes is one.
-        done = done.drop_duplicates(["instance_id", "backup_set_id"])
         names = self.scene.tenants["instance_id"].cat.categories
-        instance = names.get_indexer(done["instance_id"].astype("str"))
-        numbers, ids = pd.factorize(done["backup_set_id"])
-        by = np.argsort(instance, kind="stable")
-        by = by[instance[by] >= 0]
-        starts = integers(done["start_time"])
-        return pd.Index(ids), instance[by].astype(np.int64), starts[by], numbers[by]
+        instances = names.get_indexer(frame["instance_id"].cat.categories)
+        instance = np.append(instances, [-1])[frame["instance_id"].array.codes]
+        start = integers(frame["start_time"])
+        is_done = (frame["state"] == "done").to_numpy() & (start != NAT) & (instance >= 0)
+        rows = np.flatnonzero(is_done)
+        rows = rows[np.lexsort((start[rows], instance[rows]))]
+        return instance[rows].astype(np.int64), start[rows], rows
 
     def lack(self, causes: _Causes, lonely: Bools) -> Bools:
         """Tell which gaps without a run had cluster sets that were done without the tenant."""
         found = np.zeros(len(lonely), bool)
         if self.frame is None or self.frame.empty or not lonely.any():
             return found
-        _, instances, starts, numbers = self.done
-        gaps, part = causes.gaps, causes.view.part
-        alone = np.flatnonzero(lonely)
-        instance = self.scene.tenants["instance_id"].cat.codes.to_numpy()[part.first :]
+        instances, starts, rows = self.done
+        gaps, alone = causes.gaps, np.flatnonzero(lonely)
+        instance = self.scene.tenants["instance_id"].cat.codes.to_numpy()[causes.view.part.first :]
         of = instance[gaps.group[alone]].astype(np.int64)
         low = search(instances, starts, of, causes.since[alone], "right")
         high = search(instances, starts, of, gaps.end[alone])
-        gap, place = _pairs(low, high)
-        whose = gaps.group[alone][gap]
-        # Most often it is the set that closed the gap that the cluster set holds.
-        some = np.concatenate([causes.following, causes.last])
-        open_ = ~self._held(causes, some[some >= 0], whose, numbers[place])
-        if open_.any():
-            every = np.flatnonzero(np.isin(causes.chains.group, whose[open_]))
-            open_[open_] = ~self._held(causes, every, whose[open_], numbers[place][open_])
-        found[alone[gap[open_]]] = True
+        pair, place = _pairs(low, high)
+        gap, sets = alone[pair], rows[place]
+        # Most often the set that closed the gap, or the last before it, is the one in it.
+        ids = self.frame["backup_set_id"].array
+        lacks = np.ones(len(gap), bool)
+        for near in (causes.following, causes.last):
+            open_ = np.flatnonzero(lacks)
+            lacks[open_] = ids[sets[open_]] != self._parents(causes, near[gap[open_]])
+        open_ = np.flatnonzero(lacks)
+        if len(open_):
+            lacks[open_] = ~self._held(causes, gaps.group[gap[open_]], ids[sets[open_]])
+        found[gap[lacks]] = True
         return found
 
-    def _held(self, causes: _Causes, sets: Ints, whose: Ints, clusters: Ints) -> Bools:
-        """Tell which cluster sets hold a whole set of a tenant, going by some of its sets."""
-        chains, ids = causes.chains, self.done[0]
-        sets = sets[chains.own[sets] > 0]
-        rows = causes.view.part.row[sets]
-        parents = self.scene.known.tenants["cluster_backup_set_id"].array[rows]
-        held = ids.get_indexer_for(pd.Index(parents))
-        width = np.int64(len(ids) + 1)
-        return np.isin(whose * width + clusters, chains.group[sets] * width + held)
+    def _parents(self, causes: _Causes, sets: Ints) -> Any:  # noqa: ANN401 - an array of texts
+        """Return the ids of the cluster sets that hold some sets; an empty text for none."""
+        rows = causes.view.part.rows_of(sets)
+        ids = self.scene.known.tenants["cluster_backup_set_id"].array
+        return ids.take(rows, allow_fill=True).fillna("")
+
+    def _held(self, causes: _Causes, whose: Ints, clusters: Any) -> Bools:  # noqa: ANN401
+        """Tell which cluster sets hold a set of the whole tenant."""
+        chains = causes.chains
+        sets = np.flatnonzero(np.isin(chains.group, whose) & (chains.own > 0))
+        texts = pd.concat([pd.Series(self._parents(causes, sets)), pd.Series(clusters)])
+        codes, known = pd.factorize(texts)
+        width = np.int64(len(known) + 1)
+        held = chains.group[sets] * width + codes[: len(sets)]
+        return np.isin(whose * width + codes[len(sets) :], held)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from obanalytics.recovery import NAT, NEVER, roll_of, search
+from obanalytics.recovery import NAT, NEVER, Chains, roll_of, search
 from obanalytics.schema import as_duration, facts, span
 from obanalytics.vendor import intervals_of, log_course
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from obanalytics.recovery import Bools, Chains, Ints, Part, Roll
+    from obanalytics.recovery import Bools, Ints, Part, Roll
     from obanalytics.schema import BackupSets, Facts, Instant
     from obanalytics.vendor import Intervals
 
@@ -86,11 +86,10 @@ class View:
     def __init__(self, scene: Scene, part: Part) -> None:
         self.scene, self.part, self.end = scene, part, scene.end
         self.certain = part.chains()
-        last = np.flatnonzero(np.append(np.diff(self.certain.group) > 0, [True]))
-        head = np.append([0], last[:-1] + 1)
-        self.newest_row = part.row[last]
+        bounds = np.searchsorted(self.certain.group, np.arange(part.count + 1))
+        self.newest_row = part.rows_of(bounds[1:] - 1)
         """Each tenant's newest row in the frame."""
-        self.first = self.certain.start[head]
+        self.first = self.certain.start[bounds[:-1]]
         """When each tenant is first known of; `NEVER` where no row has a start."""
         # A tenant of which no start is known has no window unless one was asked for.
         self.begin = (
@@ -106,15 +105,29 @@ class View:
         return self.part.chains(trust_unknown=True)
 
     @cached_property
-    def doubted(self) -> Bools:
-        """Which tenants would be covered better if what is unknown of sets were trusted."""
+    def doubts(self) -> tuple[Chains, Ints] | None:
+        """The sets as they would be if what is unknown of them were trusted, and until when.
+
+        Of each tenant those that matter to the time until it makes no difference any more; `NAT`
+        where it never makes one. None where it makes none to any tenant here.
+        """
         if not self.certain.doubtable:
-            return np.zeros(self.part.count, bool)
-        one, other = self.certain, self.trusting
-        every = np.arange(len(one.group))
-        differs = (one.restorable != other.restorable) | (one.usable_from != other.usable_from)
-        differs |= one.until(every) != other.until(every)
-        return np.bincount(one.group[differs], minlength=self.part.count) > 0
+            return None
+        one, other, count = self.certain, self.trusting, self.part.count
+        if self.part.gone is not None or self.part.set_of_row is not None or self.vendor:
+            return other, np.full(count, NEVER)
+        more = np.flatnonzero(other.restorable & ~one.restorable)
+        newest, until = np.full(count, NAT), np.full(count, NAT)
+        np.maximum.at(newest, one.group[more], other.checkpoint[more])
+        until[newest != NAT] = NEVER
+        # From a restorable set on that is newer than all that hang on trust, all is the same.
+        good = np.flatnonzero(one.restorable & (newest != NAT)[one.group])
+        good = good[one.checkpoint[good] >= newest[one.group[good]]]
+        np.minimum.at(until, one.group[good], one.usable_from[good])
+        # Whatever can be restored before an instant was begun before it.
+        soon = one.start < until[one.group]
+        columns = [each[soon] for each in self.part.columns]
+        return Chains(self.part, *columns, trust_unknown=True), until
 
     @cached_property
     def vendor(self) -> Intervals | None:
@@ -142,8 +155,8 @@ class Pieces:
         What exposure counts from; `NAT` where it is unbounded.
     flat : ndarray of bool
         Whether every instant of the piece can be restored to: exposure is zero.
-    set : ndarray of int
-        The newest set that can be restored; -1 where there is none.
+    set, next : ndarray of int
+        The newest set that can be restored, and that of the piece behind; -1 where there is none.
     """
 
     group: Ints
@@ -153,6 +166,7 @@ class Pieces:
     origin: Ints
     flat: Bools
     set: Ints
+    next: Ints
 
     @property
     def unbounded(self) -> Bools:
@@ -177,7 +191,19 @@ class Pieces:
 
 @dataclass(slots=True)
 class Gaps:
-    """Maximal intervals over the limit; `first` and `last` number their pieces."""
+    """Maximal intervals over the limit.
+
+    Parameters
+    ----------
+    group, start, end : ndarray of int
+        Whose, from when to when [µs].
+    first, last : ndarray of int
+        Their first and last piece.
+    pieces : Pieces
+        The pieces over the limit.
+    next : ndarray of int
+        The set that closes each; -1 where there is none.
+    """
 
     group: Ints
     start: Ints
@@ -185,6 +211,7 @@ class Gaps:
     first: Ints
     last: Ints
     pieces: Pieces
+    next: Ints
 
     def overlap(self, group: Ints, start: Ints, end: Ints) -> Ints:
         """Return how much of some intervals lies in any of the gaps.
@@ -201,6 +228,8 @@ class Gaps:
         """
         if not len(self.group):
             return np.zeros(len(group), np.int64)
+        if group is self.group and start is self.start:
+            return np.minimum(end, self.end) - start  # they are the gaps
         lengths = np.append([0], np.cumsum(self.end - self.start))
 
         def inside_before(moment: Ints) -> Ints:
@@ -326,19 +355,8 @@ def pieces_of(view: View, chains: Chains) -> Pieces:
     Pieces
         By tenant and time.
     """
-    group, when, checkpoint, flat, which = _course(view, chains)
-    last = np.append(group[1:] != group[:-1], [True])[: len(group)]
-    following = np.where(last, NEVER, np.append(when[1:], NEVER)[: len(when)])
-    start = np.maximum(when, view.begin[group])
-    end = np.minimum(following, view.end)
-    keep = np.flatnonzero(start < end)
-    group, checkpoint, when = group[keep], checkpoint[keep], when[keep]
-    # Without a start that was asked for, the time before the first point counts from the first row;
-    # when all are gone again, nothing bounds the loss.
-    origin = checkpoint
-    if view.scene.begin is None:
-        origin = np.where(when == NAT, view.first[group], checkpoint)
-    return Pieces(group, start[keep], end[keep], checkpoint, origin, flat[keep], which[keep])
+    course = _course(view, chains)
+    return _cut(view, course, np.arange(len(course.group)))
 
 
 def newest_at(view: View, chains: Chains, moment: int) -> tuple[Ints, Bools]:
@@ -360,12 +378,15 @@ def newest_at(view: View, chains: Chains, moment: int) -> tuple[Ints, Bools]:
     never : ndarray of bool
         Whether there was none before either.
     """
-    group, when, checkpoint, flat, _ = _course(view, chains)
-    # Each tenant's course begins with the time before all of it.
-    at = search(group, when, np.arange(view.part.count), np.full(view.part.count, moment), "right")
-    at -= 1
-    newest = np.where(flat[at], np.minimum(checkpoint[at], moment), checkpoint[at])
-    return newest, when[at] == NAT
+    course, tenants = _course(view, chains), np.arange(view.part.count)
+    at = search(course.group, course.when, tenants, np.full(len(tenants), moment), "right") - 1
+    if not len(course.group):
+        return np.full(len(tenants), NAT), np.ones(len(tenants), bool)
+    never = (at < 0) | (course.group[at] != tenants)
+    newest = np.where(
+        course.flat[at], np.minimum(course.checkpoint[at], moment), course.checkpoint[at]
+    )
+    return np.where(never, NAT, newest), never
 
 
 def gaps_of(view: View, chains: Chains, bound: Ints) -> Gaps:
@@ -385,15 +406,21 @@ def gaps_of(view: View, chains: Chains, bound: Ints) -> Gaps:
     Gaps
         By tenant and time.
     """
-    pieces = pieces_of(view, chains)
+    course = _course(view, chains)
+    # Most are replaced in time: only of the others pieces are cut.
+    limit = bound[course.group] if len(bound) and bound.min() < bound.max() else bound[:1]
+    late = np.minimum(course.until, view.end) > course.checkpoint + limit
+    pieces = _cut(view, course, np.flatnonzero(late & ~course.flat))
     over = np.where(pieces.unbounded, NAT, pieces.origin + bound[pieces.group])
     start = np.maximum(pieces.start, over)
-    part = np.flatnonzero((start < pieces.end) & ~pieces.flat)
+    part = np.flatnonzero(start < pieces.end)
     group, start, end = pieces.group[part], start[part], pieces.end[part]
     joins = np.append([False], (group[1:] == group[:-1]) & (start[1:] == end[:-1]))[: len(part)]
     heads = np.flatnonzero(~joins)
     tails = np.append(heads[1:] - 1, len(part) - 1)[: len(heads)]
-    return Gaps(group[heads], start[heads], end[tails], part[heads], part[tails], pieces)
+    first, last = part[heads], part[tails]
+    closing = np.where(end[tails] < view.end, pieces.next[last], -1)
+    return Gaps(group[heads], start[heads], end[tails], first, last, pieces, closing)
 
 
 def unknown_in(
@@ -410,7 +437,7 @@ def unknown_in(
     bound : ndarray of int
         Each tenant's limit [µs].
     where : tuple of ndarray of int
-        The intervals: tenant, start, end [µs].
+        The intervals: tenant, start, end [µs]; sorted, and none overlaps another.
     trust_unknown : bool
         Whether what is unknown of sets was trusted.
 
@@ -422,46 +449,94 @@ def unknown_in(
     group, start, end = where
     known = np.clip(view.first[group], start, end)
     unknown = gaps.overlap(group, start, known)
-    if trust_unknown:
+    if trust_unknown or view.doubts is None or not len(group):
         return unknown
-    doubted = np.flatnonzero(view.doubted[group])
-    if len(doubted):
-        # What stays a gap when everything unknown is trusted is known to be one.
-        trusted = gaps_of(view, view.trusting, bound)
-        later = group[doubted], known[doubted], end[doubted]
-        unknown[doubted] += gaps.overlap(*later) - trusted.overlap(*later)
+    trusting, until = view.doubts
+    # What stays a gap when everything unknown is trusted is known to be one.
+    some = np.flatnonzero(known < np.minimum(end, until[group]))
+    if len(some):
+        later = group[some], known[some], np.minimum(end, until[group])[some]
+        trusted = gaps_of(view, trusting, bound)
+        unknown[some] += gaps.overlap(*later) - trusted.overlap(*later)
     return unknown
 
 
-def _course(view: View, chains: Chains) -> tuple[Ints, Ints, Ints, Bools, Ints]:
-    """Return what can be restored to, from when on: tenant, when, newest instant, flat, set.
+@dataclass(slots=True)
+class _Course:
+    """What can be restored to, from when on; sorted by tenant and time.
 
-    Every tenant's begins with `NAT`, when there is nothing yet.
+    `checkpoint` is the newest instant (`NAT`: none any more), `flat` whether every instant from
+    `when` on can be restored to, `set` the newest set.
     """
+
+    group: Ints
+    when: Ints
+    checkpoint: Ints
+    flat: Bools
+    set: Ints
+
+    @property
+    def until(self) -> Ints:
+        """When the next one begins; `NEVER` for a tenant's last."""
+        until = np.empty_like(self.when)
+        until[:-1], until[-1:] = self.when[1:], NEVER
+        until[np.flatnonzero(self.group[1:] != self.group[:-1])] = NEVER
+        return until
+
+
+def _cut(view: View, course: _Course, some: Ints) -> Pieces:
+    """Cut pieces from some stretches of a course, and from what is before each tenant's first."""
+    count, every = view.part.count, len(course.group)
+    tenants = np.arange(count)
+    heads = np.searchsorted(course.group, np.arange(count + 1))
+    # Before its first there is nothing that could be restored.
+    group = np.concatenate([tenants, course.group[some]])
+    order = np.argsort(group, kind="stable")
+    group, which = group[order], np.concatenate([heads[:-1] - every, some])[order]
+    before = np.concatenate([np.ones(count, bool), np.zeros(len(some), bool)])[order]
+    when, checkpoint = np.append(course.when, [NEVER]), np.append(course.checkpoint, [NAT])
+    sets = np.append(course.set, [-1])
+    # The stretch behind: the tenant's first for what is before it.
+    behind = np.where(before, which + every, which + 1)
+    behind = np.where(behind < heads[group + 1], behind, every)
+    start = np.where(before, NAT, when[which])
+    start, end = np.maximum(start, view.begin[group]), np.minimum(when[behind], view.end)
+    newest = np.where(before, NAT, checkpoint[which])
+    # Without a start that was asked for, the time before the first counts from the first row; when
+    # all are gone again, nothing bounds the loss.
+    origin = newest
+    if view.scene.begin is None:
+        origin = np.where(before, view.first[group], newest)
+    flat = ~before & np.append(course.flat, [False])[which]
+    keep = start < end
+    columns = (
+        group,
+        start,
+        end,
+        newest,
+        origin,
+        flat,
+        np.where(before, -1, sets[which]),
+        sets[behind],
+    )
+    return Pieces(*(each[keep] for each in columns))
+
+
+def _course(view: View, chains: Chains) -> _Course:
+    """Return what can be restored to, from when on."""
     group, when, which = _records(chains)
     checkpoint = np.where(which >= 0, chains.checkpoint[which], NAT) if len(which) else which
-    flat = np.zeros(len(group), bool)
-    if (vendor := view.vendor) is not None:
-        course = log_course(vendor, chains)
-        keep = ~vendor.named[group]
-        ours = (group, when, checkpoint, flat, which)
-        joined = [
-            np.concatenate([mine[keep], theirs]) for mine, theirs in zip(ours, course, strict=True)
-        ]
-        by = np.argsort(joined[0], kind="stable")
-        group, when, checkpoint, flat, which = (each[by] for each in joined)
-    tenants = np.arange(view.part.count)
-    counts = np.bincount(group, minlength=len(tenants)) + 1
-    heads, place = np.cumsum(counts) - counts, np.arange(len(group)) + group + 1
-
-    def filled(values: Ints, nothing: int) -> Ints:
-        """Put the beginning of every tenant before its records."""
-        whole = np.empty(len(values) + len(tenants), values.dtype)
-        whole[place], whole[heads] = values, nothing
-        return whole
-
-    columns = filled(when, NAT), filled(checkpoint, NAT), filled(flat, 0), filled(which, -1)
-    return np.repeat(tenants, counts), *columns
+    course = _Course(group, when, checkpoint, np.zeros(len(group), bool), which)
+    if (vendor := view.vendor) is None:
+        return course
+    keep = ~vendor.named[group]
+    ours = (group, when, checkpoint, course.flat, which)
+    joined = [
+        np.concatenate([mine[keep], theirs])
+        for mine, theirs in zip(ours, log_course(vendor, chains), strict=True)
+    ]
+    by = np.argsort(joined[0], kind="stable")
+    return _Course(*(each[by] for each in joined))
 
 
 def _records(chains: Chains) -> tuple[Ints, Ints, Ints]:
@@ -470,29 +545,31 @@ def _records(chains: Chains) -> tuple[Ints, Ints, Ints]:
     Where a set was gone before a newer one was there, older ones take over for that time.
     """
     order = np.flatnonzero(chains.restorable)
-    group, when = chains.group[order], chains.usable_from[order]
-    same = np.append([False], group[1:] == group[:-1])[: len(order)]
-    tangled = same & (np.append([0], np.diff(when))[: len(order)] <= 0)
-    if tangled.any():
-        # Only tenants whose sets did not end in the order of their starts need to be sorted.
-        those = np.flatnonzero(np.isin(group, group[tangled]))
+    group, when, checkpoint = chains.group[order], chains.end[order], chains.checkpoint[order]
+    other = group[1:] != group[:-1]
+    plain = ((when[1:] > when[:-1]) & (checkpoint[1:] > checkpoint[:-1])) | other
+    if plain.all() and chains.usable_until is None:
+        return group, when, order
+    when = chains.usable_from[order]
+    if not plain.all():
+        # Only tenants whose sets do not follow each other need to be sorted.
+        those = np.flatnonzero(np.isin(group, group[1:][~plain]))
         some = order[those]
         by = np.lexsort((-chains.checkpoint[some], when[those], group[those]))
         order[those] = some[by]
         when = chains.usable_from[order]
     checkpoint = chains.checkpoint[order]
-    behind = same & (np.append([0], np.diff(checkpoint))[: len(order)] <= 0)
-    if behind.any():
+    newer = (checkpoint[1:] > checkpoint[:-1]) | other
+    steps = order
+    if not newer.all():
         highest = pd.Series(checkpoint).groupby(group).cummax().to_numpy()
-        record = ~same | (checkpoint > np.append([NAT], highest[:-1]))
+        record = np.append([True], other | (checkpoint[1:] > highest[:-1]))
         steps, group, when = order[record], group[record], when[record]
-    else:
-        steps = order
     if chains.usable_until is None or not len(steps):
         return group, when, steps
     is_last = np.append(group[1:] != group[:-1], [True])
     following = np.where(is_last, NEVER, np.append(when[1:], NEVER))
-    early = chains.until(steps) < following
+    early = chains.until[steps] < following
     if not early.any():
         return group, when, steps
     swept = np.unique(group[early])
@@ -507,7 +584,7 @@ def _records(chains: Chains) -> tuple[Ints, Ints, Ints]:
 
 def _sweep(chains: Chains, group: int, sets: Ints) -> tuple[Ints, Ints, Ints]:
     """Return the same for one tenant whose sets went: at every event the newest that is there."""
-    begins, ends = chains.usable_from[sets], chains.until(sets)
+    begins, ends = chains.usable_from[sets], chains.until[sets]
     events = np.unique(np.concatenate([begins, ends]))
     when: list[int] = []
     which: list[int] = []

@@ -8,14 +8,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 import pandas as pd
 
-from obanalytics.curve import gaps_of, limits, micro, scene_of, unknown_in, who
+from obanalytics.curve import gaps_of, limits, micro, pieces_of, scene_of, unknown_in, who
 from obanalytics.recovery import NAT, search, spans, times
 from obanalytics.schema import as_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from obanalytics.curve import Gaps, View
+    from obanalytics.curve import Pieces, View
     from obanalytics.recovery import Chains, Ints
     from obanalytics.schema import BackupSets, Duration, Instant
 
@@ -146,7 +146,7 @@ def _days(view: View, bound: Ints, zone: ZoneInfo, *, trust_unknown: bool) -> di
     chains = view.trusting if trust_unknown else view.certain
     gaps = gaps_of(view, chains, bound)
     where = (group, start, end)
-    worst, unbounded = _worst(gaps, *where)
+    worst, unbounded = _worst(pieces_of(view, chains), *where)
     return {
         "tenant": group + view.part.first,
         "day": dates[day],
@@ -174,9 +174,8 @@ def _midnights(first: int, last: int, zone: ZoneInfo) -> tuple[Ints, Ints]:
     return begins, dates.to_numpy("M8[us]").view(np.int64)
 
 
-def _worst(gaps: Gaps, group: Ints, start: Ints, end: Ints) -> tuple[Ints, Any]:
+def _worst(pieces: Pieces, group: Ints, start: Ints, end: Ints) -> tuple[Ints, Any]:
     """Return the highest exposure of each day, and whether it has no bound."""
-    pieces = gaps.pieces
     first = search(pieces.group, pieces.start, group, start, "right") - 1
     last = search(pieces.group, pieces.start, group, end) - 1
     # The day's last piece counts as far as the day goes, those before it to their ends.

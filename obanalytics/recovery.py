@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,10 +19,8 @@ if TYPE_CHECKING:
 Ints: TypeAlias = Any  # int64 arrays: numpy's stubs lose track of them
 Bools: TypeAlias = Any
 
-NAT = int(np.iinfo(np.int64).min)
-"""No time, among integers."""
-NEVER = int(np.iinfo(np.int64).max)
-"""Later than every time, among integers."""
+NAT = int(np.iinfo(np.int64).min)  # no time, among integers
+NEVER = int(np.iinfo(np.int64).max)  # later than every time
 
 REASONS = (
     "partial_object",
@@ -37,16 +36,15 @@ REASONS = (
     "base_missing",
     "chain_broken",
 )
-SOUND = len(REASONS)
-"""Beyond all reasons."""
+SOUND = len(REASONS)  # beyond all reasons
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
 # Sets of these kinds write no link: a chain passes them by.
 _SKIPPED = _CODE["not_done"]
 # With `trust_unknown` sets from here on count as sound by themselves.
 _TRUSTED = _CODE["validity_unknown"]
-_BASE_MISSING, _CHAIN_BROKEN = _CODE["base_missing"], _CODE["chain_broken"]
-PART_ROWS = 1 << 16
-"""Rows that are worked on at a time: what is made of so many stays in a processor's cache."""
+_FULL = 1 << 5
+_TIMES = ("start_time", "end_time", "checkpoint")
+PART_ROWS = 1 << 18  # what is made of so many rows stays in a processor's cache
 
 
 @dataclass(slots=True)
@@ -64,9 +62,12 @@ class Roll:
     group : ndarray of int or None
         Each row's tenant; None where the rows come tenant by tenant.
     labels : ndarray of int
-        What is wrong with each row by its labels: a position in `REASONS`, or beyond them.
+        What each row's labels say: what is wrong by them (a position in `REASONS`, or beyond them),
+        and whether it is a full set (`_FULL`).
     copies : bool
         Whether there are several storage classes.
+    table : ndarray of int or None
+        Where rows come in any order: the numbers of each side by side, to be fetched at once.
     """
 
     frame: pd.DataFrame
@@ -75,6 +76,7 @@ class Roll:
     group: Ints | None
     labels: Ints
     copies: bool
+    table: Ints | None
 
     def parts(self, most: int | None = None) -> Iterator[Part]:
         """Yield the rows of some tenants at a time, all of a tenant at once.
@@ -94,8 +96,8 @@ class Roll:
         firsts, order = np.append(heads, len(ends)), None
         if self.group is not None:
             part_of = np.repeat(np.arange(len(place)), np.diff(firsts))
-            # Numbers of sixteen bits are sorted digit by digit, in two passes.
-            part_of = part_of.astype(np.uint16 if len(place) <= 1 << 16 else np.int64)
+            # Numbers of eight or sixteen bits are sorted digit by digit, in one pass or two.
+            part_of = part_of.astype(np.uint8 if len(place) <= 1 << 8 else np.uint16)
             order = np.argsort(part_of[self.group], kind="stable")
         for first, after in pairwise(firsts):
             low, high = ends[first] - self.counts[first], ends[after - 1]
@@ -123,39 +125,41 @@ def roll_of(frame: pd.DataFrame) -> Roll:
     """
     instance, tenant = frame["instance_id"].array, frame["tenant_id"].array
     ranks = [np.argsort(np.argsort(each.categories)) for each in (instance, tenant)]
-    width = len(tenant.categories) + 1
-    code = (ranks[0] * width).astype(np.int64)[instance.codes]
-    code += ranks[1][tenant.codes]
-    runs = np.flatnonzero(np.append([True], code[1:] != code[:-1])) if len(code) else code
-    group: Ints | None = None
-    if 4 * len(runs) > len(code):
-        # Rows in any order; a table of what was seen is faster than sorting.
-        found, present = pd.factorize(code)
-        by = np.argsort(present)
-        present, rank = present[by], np.empty(len(by), np.int32)
-        rank[by] = np.arange(len(by), dtype=np.int32)
-        group = rank[found]
-        counts = np.bincount(group, minlength=len(present))
-    else:
-        present, of_run = np.unique(code[runs], return_inverse=True)
-        lengths = np.diff(np.append(runs, len(code)))
-        counts = np.bincount(of_run, weights=lengths, minlength=len(present)).astype(np.int64)
-        if len(present) < len(runs) or (np.diff(of_run) < 0).any():
-            group = np.repeat(of_run.astype(np.int32), lengths)
+    ranks = [np.append(each, [len(each)]) for each in ranks]
+    width, number = len(tenant.categories) + 1, tenant.codes
+    owner = np.full(width, -1, instance.codes.dtype)
+    owner[number] = instance.codes
+    if (owner[number] == instance.codes).all():
+        place = ranks[0][owner] * np.int64(width) + ranks[1]
+    else:  # a tenant's id does not tell its instance
+        place = (ranks[0] * np.int64(width))[instance.codes] + ranks[1][number]
+        number, place = pd.factorize(place)
+    found = np.bincount(number % np.int64(len(place)), minlength=len(place))
+    by = np.flatnonzero(found)
+    by = by[np.argsort(place[by])]
+    rank = np.empty(len(place), np.int32)
+    rank[by] = np.arange(len(by), dtype=np.int32)
+    heads = number[np.flatnonzero(np.append([True], number[1:] != number[:-1])[: len(number)])]
+    in_order = len(heads) == len(by) and (np.diff(rank[heads]) > 0).all()
+    group = None if in_order else rank[number]
     names = [each.categories.sort_values() for each in (instance, tenant)]
     who = {
-        "instance_id": pd.Categorical.from_codes(present // width, names[0]),
-        "tenant_id": pd.Categorical.from_codes(present % width, names[1]),
+        "instance_id": pd.Categorical.from_codes(place[by] // width, names[0]),
+        "tenant_id": pd.Categorical.from_codes(place[by] % width, names[1]),
     }
-    storage = frame["storage_class"].array.codes
+    storage, labels = frame["storage_class"].array.codes, _labels(frame)
     copies = len(storage) > 0 and storage.min() != storage.max()
-    return Roll(frame, pd.DataFrame(who), counts, group, _reasons_by_label(frame), copies)
+    table = None
+    if group is not None:
+        table = np.empty((len(group), len(_TIMES) + 1), np.int64)
+        for column, name in enumerate(_TIMES):
+            table[:, column] = integers(frame[name])
+        table[:, -1] = labels
+    return Roll(frame, pd.DataFrame(who), found[by], group, labels, copies, table)
 
 
 class Part:
-    """The rows of some tenants, with the order of their sets.
-
-    Copies of one set in several storage classes are one set. Times are microseconds since 1970.
+    """The rows of some tenants, with the order of their sets; copies of one set are one.
 
     Parameters
     ----------
@@ -172,69 +176,80 @@ class Part:
     """
 
     def __init__(self, roll: Roll, first: int, count: int, rows: slice | Ints, group: Ints) -> None:
+        if roll.table is None:
+            self.start, self.end, self.point = (
+                integers(roll.frame[name].array[rows]) for name in _TIMES
+            )
+            labels = roll.labels[rows]
+        else:
+            # All numbers of a row are fetched at once, and put in order where they are near.
+            block = roll.table.take(rows, axis=0)
+            by = _sorted(group, block[:, 0])
+            rows, group = np.asarray(rows)[by], group[by]
+            self.start, self.end, self.point, labels = block.take(by, axis=0).T.copy()
+            labels = labels.astype(np.int8)
         self.roll, self.first, self.count, self.rows, self.group = roll, first, count, rows, group
-        self.end, self.point = (integers(self.column(each)) for each in ("end_time", "checkpoint"))
-        self.start = integers(self.column("start_time"))
-        mode = self.column("full")
-        self.full = mode.to_numpy(dtype=bool, na_value=False)
-        self.own = _own_reasons(self, mode.isna())
+        self.full = (labels & _FULL) != 0
+        self.own = _own_reasons(self, labels & ~_FULL)
         self.start[self.start == NAT] = NEVER
-        self.gone = integers(self.column("gone_time")) if "gone_time" in roll.frame else None
+        self.gone = (
+            integers(self.roll.frame["gone_time"].array[self.rows])
+            if "gone_time" in roll.frame
+            else None
+        )
         self.order: Any = slice(None)
         """The rows that stand for a set each, by tenant and start."""
         self.set_of_row: Ints | None = None
         """Each row's set, where sets have several rows."""
         _arrange(self)
 
-    def column(self, name: str) -> Any:  # noqa: ANN401 - an array of pandas
-        """Return a column's values of these rows.
-
-        Parameters
-        ----------
-        name : str
-            The column.
-
-        Returns
-        -------
-        array
-            Of the column's own kind.
-        """
-        return self.roll.frame[name].array[self.rows]
-
-    @property
+    @cached_property
     def row(self) -> Ints:
         """The row of the frame that each set is from."""
         rows = self.rows
         return (np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows)[self.order]
 
-    def sets(self) -> Ints:
-        """Return the set of every row.
+    def rows_of(self, sets: Ints) -> Ints:
+        """Return the rows of the frame that some sets are from.
+
+        Parameters
+        ----------
+        sets : ndarray of int
+            Numbers of sets; -1 is none.
 
         Returns
         -------
         ndarray of int
-            Numbers of sets.
+            Rows; -1 is none.
         """
+        if isinstance(self.order, slice) and isinstance(self.rows, slice):
+            rows = sets + self.rows.start
+        else:
+            rows = self.row[sets] if len(sets) else sets
+        return np.where(sets >= 0, rows, -1)
+
+    @property
+    def sets(self) -> Ints:
+        """The set of every row."""
         if self.set_of_row is not None:
             return self.set_of_row
         of = np.empty(len(self.own), np.int64)
         of[self.order] = np.arange(len(of))
         return of
 
-    def state(self, sets: Ints) -> Ints:
-        """Return the states of sets.
+    @cached_property
+    def state(self) -> Ints:
+        """The state of every set, as its position in `STATES`."""
+        place = {name: position for position, name in enumerate(STATES)}
+        values, other = self.roll.frame["state"].array, len(STATES) - 1
+        codes = [place.get(str(each), other) for each in values.categories]
+        return np.array([*codes, other], np.int8)[values.codes[self.rows][self.order]]
 
-        Parameters
-        ----------
-        sets : ndarray of int
-            Numbers of sets.
-
-        Returns
-        -------
-        ndarray of int
-            Positions in `STATES`.
-        """
-        return _positions(self.roll.frame["state"].array[self.row[sets]], STATES)
+    @cached_property
+    def columns(self) -> Any:  # noqa: ANN401 - arrays
+        """What chains are made of, set by set: tenant, start, end, checkpoint, own reason, full."""
+        columns = (self.group, self.start, self.end, self.point, self.own, self.full)
+        return tuple(each[self.order] for each in columns)
 
     def chains(self, *, trust_unknown: bool = False) -> Chains:
         """Sort the sets into chains.
@@ -250,15 +265,14 @@ class Part:
             Set by set, sorted by tenant and start.
         """
         trusted = _TRUSTED if trust_unknown else SOUND
-        made = Chains(self, trusted)
+        made = Chains(self, *self.columns, trust_unknown=trust_unknown)
         of = alike = None
         if self.gone is not None or self.set_of_row is not None:
-            of = self.sets()
+            of = self.sets
             # Rows that are as good as the copy that stands for their set.
             alike = (self.own == made.own[of]) | ((self.own >= trusted) & made.ok[of])
             if self.set_of_row is not None:
                 _merge_copies(made, self.end, of, alike)
-        _link(made, trust_unknown=trust_unknown)
         if self.gone is not None and (self.gone != NAT).any():
             _limit(made, self.gone, of, alike)
         return made
@@ -271,67 +285,73 @@ class Chains:
     ----------
     part : Part
         The rows that they are made of.
-    trusted : int
-        The first position in `REASONS` that counts as sound.
+    group : ndarray of int
+        Each set's tenant, counted from the part's first.
+    start, end, checkpoint : ndarray of int
+        Of the earliest sound copy; `NAT` where unknown (start: `NEVER`) [µs].
+    own : ndarray of int
+        What is wrong with the set by itself: a position in `REASONS`, or beyond them.
+    full : ndarray of bool
+        Whether each is a full set, as far as is known.
+    trust_unknown : bool
+        As in `restore_points`.
     """
 
-    def __init__(self, part: Part, trusted: int) -> None:
-        order = part.order
-        self.part, self.group = part, part.group[order]
-        self.start, self.end = part.start[order], part.end[order]
-        self.checkpoint = part.point[order]
-        """Of the earliest sound copy; `NAT` where unknown (start: `NEVER`) [µs]."""
-        self.own = part.own[order]
-        """What is wrong with the set by itself: a position in `REASONS`, or beyond them."""
-        self.ok = self.own >= trusted
-        sets = len(self.own)
-        self.reason = self.own.copy()
-        """What is wrong with the set and its chain."""
-        self.usable_from = np.full(sets, NAT)
+    def __init__(  # noqa: PLR0913, PLR0917 - an array each
+        self,
+        part: Part,
+        group: Ints,
+        start: Ints,
+        end: Ints,
+        checkpoint: Ints,
+        own: Ints,
+        full: Bools,
+        *,
+        trust_unknown: bool = False,
+    ) -> None:
+        self.part, self.group, self.start, self.end = part, group, start, end
+        self.checkpoint, self.own, self.full, self.trusting = checkpoint, own, full, trust_unknown
+        self.ok = own >= (_TRUSTED if trust_unknown else SOUND)
         self.usable_until: Ints | None = None
         """When the chain is gone; None where nothing is known to go."""
-        self.full = part.full[order]
-        """Whether each is a full set, as far as is known."""
-        self.links = self.own > _SKIPPED
-        """Whether a chain goes through it, or breaks there."""
-        self.base = np.full(sets, -1)
-        """The set that the chain begins with; -1 where there is none."""
-        self.doubtful = np.zeros(sets, bool)
-        """Whether some parent in the chain ended after its child started."""
-
-    @property
-    def restorable(self) -> Bools:
+        self.mark = _marks(self)
+        """Twice the last full or broken set so far, and one more if a chain goes on from there."""
+        self.restorable = self.ok & ((self.mark & 1) != 0)
         """Whether each set can be restored."""
-        return self.reason == SOUND
 
-    @property
-    def depth(self) -> Ints:
-        """Links from the base; meaningful where `restorable`."""
-        links = np.cumsum(self.links)
-        begin = np.where(self.base >= 0, self.base, np.searchsorted(self.group, self.group))
-        return links - (links - self.links)[begin] - 1 if len(links) else links
+    @cached_property
+    def links(self) -> Bools:
+        """Whether a chain goes through each set, or breaks there."""
+        return self.own > _SKIPPED
+
+    @cached_property
+    def usable_from(self) -> Ints:
+        """The latest end along the chain; meaningful where `restorable` [µs]."""
+        good = np.flatnonzero(self.restorable)
+        ends, chain = self.end[good], self.mark[good]
+        if not ((ends[1:] >= ends[:-1]) | (chain[1:] != chain[:-1])).all():
+            ends = pd.Series(ends).groupby(chain).cummax().to_numpy()
+        usable = self.end.copy()
+        usable[good] = ends
+        return usable
 
     @property
     def doubtable(self) -> bool:
-        """Whether trusting what is unknown could make a difference to any set."""
-        trusted = (self.reason >= _TRUSTED) & (self.reason != _CHAIN_BROKEN)
-        return self.part.set_of_row is not None or bool((trusted & ~self.restorable).any())
+        """Whether trusting what is unknown of the sets could make a difference."""
+        if self.part.set_of_row is not None:
+            return True  # of a sound set, a copy that is trusted may have been there earlier
+        doubt = ~self.restorable & (self.own >= _TRUSTED)
+        if not doubt.any():
+            return False
+        # Sound and yet lost: for good, where what broke the chain is nothing that trust would mend.
+        cause = self.own[self.mark[doubt] >> 1]
+        return bool((~self.ok[doubt] | (cause >= _TRUSTED) | (cause <= _SKIPPED)).any())
 
-    def until(self, sets: Ints) -> Ints:
-        """Return when sets are gone.
-
-        Parameters
-        ----------
-        sets : ndarray of int
-            Numbers of sets.
-
-        Returns
-        -------
-        ndarray of int
-            Instants [µs]; `NEVER` where they are not known to go.
-        """
+    @property
+    def until(self) -> Ints:
+        """When each chain is gone; `NEVER` where it is not known to go [µs]."""
         gone = self.usable_until
-        return np.full(len(sets), NEVER) if gone is None else gone[sets]
+        return np.full(len(self.own), NEVER) if gone is None else gone
 
 
 def integers(values: Any) -> Ints:  # noqa: ANN401 - a series or its array
@@ -347,8 +367,11 @@ def integers(values: Any) -> Ints:  # noqa: ANN401 - a series or its array
     ndarray of int
         A new array [µs].
     """
-    kind = "M8[us]" if values.dtype.kind == "M" else "m8[us]"
-    return np.array(values.to_numpy(dtype=kind)).view(np.int64)
+    array = values.array if isinstance(values, pd.Series) else values
+    if array.unit == "us":
+        return array.asi8.copy()
+    kind = "M8[us]" if array.dtype.kind == "M" else "m8[us]"
+    return np.array(array.to_numpy(dtype=kind)).view(np.int64)
 
 
 def times(values: Ints, index: pd.Index | None = None) -> pd.Series:
@@ -435,30 +458,20 @@ def search(groups: Ints, values: Ints, group: Ints, value: Ints, side: str = "le
     return low
 
 
-def _positions(values: Any, names: tuple[str, ...]) -> Ints:  # noqa: ANN401 - a Categorical
-    """Return categories as positions in a list of names; the last one for all others."""
-    place = {name: position for position, name in enumerate(names)}
-    of_category = [place.get(str(each), len(names) - 1) for each in values.categories]
-    return np.array([*of_category, len(names) - 1], np.int8)[values.codes]
-
-
-def _own_reasons(part: Part, mode_unknown: Bools) -> Ints:
-    """Return what is wrong with each row by itself, the first that applies."""
-    start, end, checkpoint = part.start, part.end, part.point
-    own = part.roll.labels[part.rows].copy()
-    tests = {
-        "no_end": end == NAT,
-        "no_checkpoint": checkpoint == NAT,
-        "bad_times": (start == NAT) | (start > checkpoint) | (checkpoint > end),
-        "mode_unknown": mode_unknown,
-    }
-    for reason, applies in tests.items():
-        own[applies & (own > _CODE[reason])] = _CODE[reason]
+def _own_reasons(part: Part, own: Ints) -> Ints:
+    """Return what is wrong with each row by itself, the first that applies, given its labels."""
+    start, checkpoint, end = part.start, part.point, part.end
+    # No time is below every time: where these hold, all three are known.
+    bad = np.flatnonzero(~((start > NAT) & (start <= checkpoint) & (checkpoint <= end)))
+    by_times = np.full(len(bad), _CODE["bad_times"], np.int8)
+    by_times[checkpoint[bad] == NAT] = _CODE["no_checkpoint"]
+    by_times[end[bad] == NAT] = _CODE["no_end"]
+    own[bad] = np.minimum(own[bad], by_times)
     return own
 
 
-def _reasons_by_label(frame: pd.DataFrame) -> Ints:
-    """Return what is wrong with each row by its labels, the first that applies."""
+def _labels(frame: pd.DataFrame) -> Ints:
+    """Return what is wrong with each row by its labels, the first that applies, and its mode."""
     own = _coded(frame["state"].array, lambda state: _OF_STATE.get(state, SOUND), "state_unknown")
     invalid, partial = _CODE["not_valid"], _CODE["partial_object"]
     unlike = _coded(
@@ -471,7 +484,11 @@ def _reasons_by_label(frame: pd.DataFrame) -> Ints:
         lambda text: partial if text.upper() in PARTS_OF_A_TENANT else SOUND,
         None,
     )
-    return np.minimum(np.minimum(own, unlike), parts)
+    own = np.minimum(np.minimum(own, unlike), parts)
+    full = frame["full"].array
+    own[full.isna() & (own > _CODE["mode_unknown"])] = _CODE["mode_unknown"]
+    own[full.to_numpy(dtype=bool, na_value=False)] |= _FULL
+    return own
 
 
 _OF_STATE = {
@@ -493,18 +510,16 @@ def _arrange(part: Part) -> None:
     """Find one row per set, by tenant, start and set id; and the set of every row."""
     rows = len(part.own)
     if part.roll.copies:
-        storage = part.column("storage_class").codes
+        storage = part.roll.frame["storage_class"].array[part.rows].codes
         if storage.min() != storage.max():
             _arrange_copies(part)
             return
-    key = _packed(part.group, part.start)
-    if key is not None:
-        if (np.diff(key) > 0).all():
+    for order in (slice(None), _sorted(part.group, part.start)):
+        group, start = part.group[order], part.start[order]
+        if ((start[1:] > start[:-1]) | (group[1:] > group[:-1])).all():
+            part.order = order
             return
-        part.order = np.argsort(key)
-        if (np.diff(key[part.order]) > 0).all():
-            return
-    ids, found = pd.factorize(part.column("backup_set_id"), sort=True)
+    ids, found = pd.factorize(part.roll.frame["backup_set_id"].array[part.rows], sort=True)
     if len(pd.unique(part.group * (len(found) + 1) + ids)) < rows:
         # A frame that was put together by hand may hold a set twice: it is one.
         _arrange_copies(part)
@@ -512,16 +527,19 @@ def _arrange(part: Part) -> None:
     part.order = np.lexsort((ids, part.start, part.group))
 
 
-def _packed(group: Ints, start: Ints) -> Ints | None:
-    """Return tenant and start as one number, the start in its low bits; None if it has too few."""
-    known = start[start != NEVER]
-    if not len(known):
-        return None
-    low = int(known.min())
-    span = int(known.max()) - low + 2
-    if (int(group.max()) + 1) * span >= 1 << 62:
-        return None
-    return group * np.int64(span) + np.where(start == NEVER, span - 1, start - low)
+def _sorted(group: Ints, start: Ints) -> Ints:
+    """Return the order by tenant and start; of equal ones any."""
+    if not len(start):
+        return np.arange(0)
+    low, high = int(start.min()), int(start.max())
+    if low == NAT or high == NEVER:  # unknown ones come last
+        known = start[(start != NAT) & (start != NEVER)]
+        low, high = (int(known.min()), int(known.max()) + 1) if len(known) else (0, 0)
+        start = np.where((start == NAT) | (start == NEVER), high, start)
+    if (int(group.max()) + 1) * (high - low + 1) >= 1 << 62:
+        return np.lexsort((start, group))
+    # As one number, the start in its low bits.
+    return np.argsort(group * np.int64(high - low + 1) + (start - low))
 
 
 def _arrange_copies(part: Part) -> None:
@@ -531,7 +549,7 @@ def _arrange_copies(part: Part) -> None:
     has ended rather than one that still runs. A set began when the first of its rows did.
     """
     rows, group = len(part.own), part.group
-    ids, _ = pd.factorize(part.column("backup_set_id"), sort=True)
+    ids, _ = pd.factorize(part.roll.frame["backup_set_id"].array[part.rows], sort=True)
     key = group * np.int64(rows + 1) + ids
     ends = np.where(part.end == NAT, NEVER, part.end)
     by = np.lexsort((ends, -part.own, key))
@@ -554,38 +572,21 @@ def _merge_copies(chains: Chains, ends: Ints, of: Ints, alike: Bools) -> None:
     chains.end = np.where(earliest == NEVER, chains.end, earliest)
 
 
-def _link(chains: Chains, *, trust_unknown: bool) -> None:
-    """Follow every chain from its full on."""
-    sets, group, own = np.arange(len(chains.group)), chains.group, chains.own
-    if not len(sets):
-        return
-    counts = np.bincount(group)
-    first, full, links = np.repeat(np.cumsum(counts) - counts, counts), chains.full, chains.links
-    base = np.maximum.accumulate(np.where(chains.ok & full, sets, -1))
-    broken = np.maximum.accumulate(np.where(links & ~chains.ok, sets, -1))
-    has_base = base >= first
-    alive = chains.ok & has_base & (base > broken)
-    if trust_unknown:
-        alive |= chains.ok & ~has_base & (broken < first)
-    chains.reason[alive] = SOUND
-    lost = np.flatnonzero(chains.ok & ~alive)
-    if len(lost):
-        done_full = np.where(full & (own > _CODE["state_unknown"]), sets, -1)
-        before = np.maximum.accumulate(done_full)[lost] >= first[lost]
-        chains.reason[lost] = np.where(before | trust_unknown, _CHAIN_BROKEN, _BASE_MISSING)
-    chains.base = np.where(has_base, base, -1)
-    chains.usable_from = ends = chains.end.copy()
-    # A parent is the link before; a base has none, nor has a tenant's first link.
-    parent = np.append([-1], np.maximum.accumulate(np.where(links, sets, -1))[:-1])
-    child = np.flatnonzero(alive & (base != sets) & (parent >= first))
-    above = chains.end[parent[child]]
-    if (above > ends[child]).any():
-        head = np.where(has_base, base, first)[alive]
-        chains.usable_from[alive] = pd.Series(ends[alive]).groupby(head).cummax().to_numpy()
-    late = child[above > chains.start[child]]
-    if len(late):
-        totals = np.cumsum(np.bincount(late, minlength=len(sets)))
-        chains.doubtful = totals > totals[np.where(has_base, base, first)]
+def _marks(chains: Chains) -> Ints:
+    """Return the last full or broken set up to each set, and whether a chain goes on from there.
+
+    A tenant's first set begins no chain, unless a base that is not in the data is trusted.
+    """
+    sets, group = len(chains.group), chains.group
+    mark = np.zeros(sets, np.int32 if sets < 1 << 30 else np.int64)
+    heads = np.flatnonzero(group[1:] != group[:-1]) + 1
+    mark[heads] = 2 * heads + chains.trusting
+    mark[:1] = chains.trusting
+    broken = np.flatnonzero(~chains.ok & (chains.own > _SKIPPED))
+    mark[broken] = 2 * broken
+    begins = np.flatnonzero(chains.ok & chains.full)
+    mark[begins] = 2 * begins + 1
+    return np.maximum.accumulate(mark)
 
 
 def _limit(chains: Chains, gone: Ints, of: Ints, alike: Bools) -> None:
@@ -594,7 +595,6 @@ def _limit(chains: Chains, gone: Ints, of: Ints, alike: Bools) -> None:
     last = np.full(len(chains.group), NAT)
     np.maximum.at(last, of[alike], until[alike])
     linked = np.flatnonzero(chains.links)
-    base = chains.base[linked]
-    segment = np.where(base >= 0, base, -1 - chains.group[linked])
+    segment = chains.mark[linked]
     chains.usable_until = np.full(len(last), NEVER)
     chains.usable_until[linked] = pd.Series(last[linked]).groupby(segment).cummin().to_numpy()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from obanalytics.recovery import NAT, NEVER, REASONS, integers, labels, roll_of, spans, times
+from obanalytics.recovery import NAT, NEVER, REASONS, SOUND, integers, labels, roll_of, spans, times
 from obanalytics.schema import as_instant, facts
 from obanalytics.vendor import intervals_of
 
 if TYPE_CHECKING:
-    from obanalytics.recovery import Chains, Ints
+    from obanalytics.recovery import Bools, Chains, Ints
     from obanalytics.schema import BackupSets, Facts, Instant
 
 CERTAINTIES = ("inferred", "proved", "unknown")
@@ -73,13 +74,14 @@ def restore_points(
     usable_from, usable_until = np.full(rows, NAT), np.full(rows, NAT)
     base, depth, reason = np.full(rows, -1), np.zeros(rows, np.int64), np.zeros(rows, np.int8)
     for part in roll.parts():
-        chains, here, of = part.chains(trust_unknown=trust_unknown), part.rows, part.sets()
-        good[here], doubtful[here] = chains.restorable[of], chains.doubtful[of]
+        chains, here, of = part.chains(trust_unknown=trust_unknown), part.rows, part.sets
+        links = _Links(chains)
+        good[here], doubtful[here] = chains.restorable[of], links.doubtful[of]
         usable_from[here] = chains.usable_from[of]
-        until = chains.until(of)
+        until = chains.until[of]
         usable_until[here] = np.where(until == NEVER, NAT, until)
-        base[here] = np.where(chains.base >= 0, part.row[chains.base], -1)[of]
-        depth[here], reason[here] = chains.depth[of], chains.reason[of]
+        base[here] = part.rows_of(links.base)[of]
+        depth[here], reason[here] = links.depth[of], links.reason[of]
         if vendor is not None:
             mine = vendor.of(part.first, part.count)
             proved[here] = mine.holds(chains.group, chains.checkpoint)[of]
@@ -153,16 +155,72 @@ def restore_options(
     chains = part.chains()
     now = NEVER if known.as_of is None else _micro(known.as_of)
     every = np.arange(len(chains.group))
-    here = chains.restorable & (chains.usable_from <= now) & (now < chains.until(every))
+    here = chains.restorable & (chains.usable_from <= now) & (now < chains.until)
     fits = np.flatnonzero(here & (chains.checkpoint <= moment))
     by = np.lexsort((fits, chains.usable_from[fits], -chains.checkpoint[fits]))
     chosen = int(fits[by[0]]) if len(fits) else -1
-    place = np.where(chains.checkpoint == NAT, chains.start, chains.checkpoint)
+    unfinished = chains.checkpoint == NAT
+    place: Any = np.where(unfinished, chains.start, chains.checkpoint)
     floor = NAT if chosen < 0 else chains.checkpoint[chosen]
-    nearer = (place > floor) & (chains.start <= moment) & ~(here & (place <= moment))
+    begun = (chains.start <= moment) | (place <= moment)
+    nearer = (place > floor) & (place != NEVER) & begun & ~(here & (place <= moment))
     nearer = np.flatnonzero(nearer & (every != chosen))
-    nearer = nearer[np.argsort(-np.minimum(place[nearer], moment), kind="stable")]
+    nearer = nearer[np.argsort(np.abs(place[nearer] - moment), kind="stable")]
     return _options(known, chains, chosen, nearer, moment)
+
+
+class _Links:
+    """How the sets of chains hang together, as a restore must know it."""
+
+    def __init__(self, chains: Chains) -> None:
+        self.chains = chains
+
+    @cached_property
+    def first(self) -> Ints:
+        """The first set of each set's tenant."""
+        return np.searchsorted(self.chains.group, self.chains.group)
+
+    @cached_property
+    def base(self) -> Ints:
+        """The full set that the chain begins with; -1 where there is none."""
+        base = (self.chains.mark >> 1).astype(np.int64)
+        return np.where(
+            self.chains.restorable & self.chains.ok[base] & self.chains.full[base], base, -1
+        )
+
+    @cached_property
+    def depth(self) -> Ints:
+        """Links from the base; meaningful where `restorable`."""
+        links = np.cumsum(self.chains.links)
+        begin = np.where(self.base >= 0, self.base, self.first)
+        return links - (links - self.chains.links)[begin] - 1 if len(links) else links
+
+    @cached_property
+    def reason(self) -> Ints:
+        """What is wrong with each set and its chain: a position in `REASONS`, or beyond them."""
+        reason = self.chains.own.copy()
+        reason[self.chains.restorable] = SOUND
+        lost = np.flatnonzero(self.chains.ok & ~self.chains.restorable)
+        if len(lost):
+            done = self.chains.own > REASONS.index("state_unknown")
+            fulls = np.where(self.chains.full & done, np.arange(len(reason)), -1)
+            known = np.maximum.accumulate(fulls)[lost] >= self.first[lost]
+            broken, missing = REASONS.index("chain_broken"), REASONS.index("base_missing")
+            reason[lost] = np.where(known | self.chains.trusting, broken, missing)
+        return reason
+
+    @cached_property
+    def doubtful(self) -> Bools:
+        """Whether some parent in the chain ended after its child started."""
+        sets = np.arange(len(self.chains.group))
+        parent = np.maximum.accumulate(np.where(self.chains.links, sets, -1))
+        # A parent is the link before; a base has none, nor has a tenant's first link.
+        child = np.flatnonzero(self.chains.restorable & (self.base != sets))
+        child = child[child > self.first[child]]
+        late = child[self.chains.end[parent[child - 1]] > self.chains.start[child]]
+        late = late[parent[late - 1] >= self.first[late]]
+        totals = np.cumsum(np.bincount(late, minlength=len(sets)))
+        return totals > totals[np.where(self.base >= 0, self.base, self.first)]
 
 
 def _micro(moment: pd.Timestamp) -> int:
@@ -196,7 +254,8 @@ def _options(known: Facts, chains: Chains, chosen: int, nearer: Ints, moment: in
     rows = np.where(sets >= 0, part.row[sets], -1)
     who = frame[["instance_id", "tenant_id", "tenant_name"]].iloc[[part.row[-1]] * len(sets)]
     made = who.reset_index(drop=True)
-    reason = chains.reason[sets].astype(np.int64)
+    links = _Links(chains)
+    reason = links.reason[sets].astype(np.int64)
     good = chains.restorable[sets]
     reason[good] = REJECTIONS.index("gone")
     reason[good & (chains.checkpoint[sets] > moment)] = REJECTIONS.index("after_when")
@@ -207,7 +266,7 @@ def _options(known: Facts, chains: Chains, chosen: int, nearer: Ints, moment: in
     size, low, high, missing = _estimate(frame, chains, chain)
     ids = frame["backup_set_id"].array
     first = np.arange(len(sets)) == 0
-    certainty = np.where(chains.doubtful[sets] & good, 2, np.where(first & proved, 1, 0))
+    certainty = np.where(links.doubtful[sets] & good, 2, np.where(first & proved, 1, 0))
     names = tuple(ids.take(part.row[chain])) if len(chain) else None
     empty: list[Any] = [None] * len(nearer)
     return made.assign(
@@ -247,8 +306,7 @@ def _chain(chains: Chains, chosen: int) -> Ints:
     """Return the sets that a restore of one needs, in order."""
     if chosen < 0:
         return np.zeros(0, np.int64)
-    base = int(chains.base[chosen])
-    between = np.arange(base, chosen + 1)
+    between = np.arange(_Links(chains).base[chosen], chosen + 1)
     return between[chains.restorable[between]]
 
 
@@ -273,8 +331,11 @@ def _estimate(frame: pd.DataFrame, chains: Chains, chain: Ints) -> tuple[float, 
             runs = seen & alike
             if runs.sum() < _LEAST_RUNS:
                 return whole, NAT, NAT, ESTIMATES.index("too_few_runs")
-            per = taken[runs] if tiny else taken[runs] / gib[runs]
-            times_read = len(mine) if tiny else gib[mine].sum()
-            low += times_read * float(np.quantile(per, _LOW))
-            high += times_read * float(np.quantile(per, _HIGH))
+            if tiny:
+                low += len(mine) * float(np.quantile(taken[runs], _LOW))
+                high += len(mine) * float(np.quantile(taken[runs], _HIGH))
+            else:
+                speed = gib[runs] / taken[runs]
+                low += float(gib[mine].sum() / np.quantile(speed, _HIGH))
+                high += float(gib[mine].sum() / np.quantile(speed, _LOW))
     return whole, round(low), round(high), -1

@@ -134,13 +134,16 @@ def log_course(vendor: Intervals, chains: Chains) -> tuple[Ints, Ints, Ints, Boo
     Within an interval exposure is zero, behind it it counts from its end.
     """
     good = np.flatnonzero(chains.restorable & vendor.named[chains.group])
-    good = good[chains.until(good) == NEVER]
-    good = good[np.lexsort((chains.checkpoint[good], chains.group[good]))]
+    good = good[chains.until[good] == NEVER]
+    # Of equal checkpoints the one that was there first, then the one that began first.
+    by = np.lexsort((good, chains.usable_from[good], chains.checkpoint[good], chains.group[good]))
+    good = good[by]
     group, checkpoint = chains.group[good], chains.checkpoint[good]
     low = search(group, checkpoint, vendor.group, vendor.start - _ROUNDED)
     high = search(group, checkpoint, vendor.group, vendor.end, "right")
     based = np.flatnonzero(low < high)
-    base, newest = good[low[based]], good[high[based] - 1]
+    newest = search(group, checkpoint, vendor.group[based], checkpoint[high[based] - 1])
+    base, newest = good[low[based]], good[newest]
     start = np.maximum(vendor.start[based], chains.checkpoint[base])
     end = vendor.end[based]
 

@@ -183,7 +183,7 @@ def histories(draw: Any, most: int = 9, *, gone: bool = False) -> list[Set]:
 
 def crowds(least: int = 1, most: int = 7, *, gone: bool = False) -> Any:
     """Draw the histories of several tenants."""
-    return st.lists(histories(gone=gone), min_size=least, max_size=most)
+    return st.lists(histories(gone=gone), min_size=least, max_size=most).filter(any)
 
 
 @st.composite

@@ -3,12 +3,30 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import oracle
 import pandas as pd
 import pytest
+from histories import (
+    GAP,
+    STEP,
+    SUMS,
+    at,
+    check_gaps,
+    check_steps,
+    check_sums,
+    crowds,
+    frame,
+    histories,
+    hours,
+    plain,
+    questions,
+    rows_of,
+    who,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import Set
@@ -17,195 +35,123 @@ import obanalytics as ob
 from obanalytics import simulator, wire
 from obanalytics.errors import DataError
 from obanalytics.flatten import Flattener
-from obanalytics.frames import STATES, conform, empty
+from obanalytics.frames import conform, empty
 from obanalytics.schema import BackupSets
 
-T0 = pd.Timestamp("2026-01-01", tz="UTC")
-HOUR = pd.Timedelta("1h")
+if TYPE_CHECKING:
+    from oracle import Ask, Piece
+
+RPO = st.integers(0, 14)
 
 
-def at(hours: float | None) -> Any:
-    return pd.NaT if hours is None else T0 + hours * HOUR
-
-
-def hours(value: Any) -> Any:
-    if pd.isna(value):
-        return None
-    return (value - T0 if isinstance(value, pd.Timestamp) else value) / HOUR
-
-
-def frame(*tenants: list[Set], storage: str = "standard") -> pd.DataFrame:
-    """Return a tenants frame; an hour is the unit of time."""
-    rows = [
-        {
-            "instance_id": "ob1",
-            "cluster_backup_set_id": each.cluster,
-            "backup_set_id": f"{number}-{each.id}",
-            "tenant_id": f"t{number}",
-            "tenant_name": "same",
-            "full": each.full,
-            "state": each.state,
-            "validity": each.validity,
-            "start_time": at(each.start),
-            "end_time": at(each.end),
-            "checkpoint": at(each.checkpoint),
-            "storage_class": storage,
-        }
-        for number, sets in enumerate(tenants)
-        for each in sets
-    ]
-    if not rows:
-        return empty("tenants")
-    made = pd.DataFrame(rows)
-    made["state"] = pd.Categorical(made["state"], categories=list(STATES))
-    return conform(made, "tenants")
-
-
-TIME = st.integers(0, 48)
-SETS = st.builds(
-    Set,
-    id=st.uuids().map(str),
-    state=st.sampled_from([*["done"] * 8, "running", "failed", "cancelled", "expired", "unknown"]),
-    full=st.sampled_from([True, True, False, False, False, None]),
-    validity=st.sampled_from([*["VALID"] * 9, "INVALID", None]),
-    start=st.one_of(TIME, TIME, TIME, st.none()),
-    end=st.none(),
-    checkpoint=st.none(),
-)
-
-
-@st.composite
-def histories(draw: Any) -> list[Set]:
-    """Draw the sets of one tenant, most of them as they should be."""
-    sets = draw(st.lists(SETS, max_size=9))
-    for each in sets:
-        start = each.start if each.start is not None else draw(TIME)
-        if each.state not in {"running", "failed"} or draw(st.booleans()):
-            each.checkpoint = start + draw(st.integers(0, 4))
-            each.end = each.checkpoint + draw(st.integers(0, 3))
-        match draw(st.integers(0, 15)):
-            case 0:
-                each.end = None
-            case 1:
-                each.checkpoint = None
-            case 2:
-                each.checkpoint = start - 1
-    return sets
-
-
-@settings(max_examples=700)
-@given(st.lists(histories(), min_size=1, max_size=3), st.booleans(), st.randoms())
+@settings(max_examples=500)
+@given(crowds(most=9), st.booleans(), st.randoms())
 def test_restore_points_agree_with_the_oracle(
     tenants: list[list[Set]],
     trust: bool,  # noqa: FBT001
     random: Any,
 ) -> None:
-    rows = frame(*tenants)
+    rows = frame(*tenants, instances=2)
     shuffled = rows.sample(frac=1, random_state=random.randrange(1000))
-    found = ob.restore_points(shuffled, as_of=at(1000), trust_unknown=trust).set_index(
-        "backup_set_id"
-    )
-    assert list(shuffled["backup_set_id"]) == list(found.index)
+    table = ob.restore_points(shuffled, as_of=at(1000), trust_unknown=trust)
+    assert list(shuffled["backup_set_id"]) == list(table["backup_set_id"])
+    columns = ["restorable", "reason", "usable_from", "chain_depth", "chain_id", "certainty"]
+    values = zip(*(plain(table[column]) for column in columns), strict=True)
+    found = dict(zip(table["backup_set_id"], values, strict=True))
     for number, sets in enumerate(tenants):
         for each in oracle.restore(sets, trust=trust):
-            row = found.loc[f"{number}-{each.id}"]
+            is_there, reason, usable_from, depth, base, certainty = found[f"{number}-{each.id}"]
             chain = each.found["chain"]
-            assert row["restorable"] == (chain is not None)
-            assert (None if pd.isna(row["reason"]) else row["reason"]) == each.found["reason"]
-            assert hours(row["usable_from"]) == each.found["usable_from"]
+            assert is_there == (chain is not None)
+            assert (reason, usable_from) == (each.found["reason"], each.found["usable_from"])
             if chain is not None:
-                assert row["chain_depth"] == len(chain) - 1
-                base = f"{number}-{chain[0].id}" if chain[0].full else None
-                assert (None if pd.isna(row["chain_id"]) else row["chain_id"]) == base
+                assert depth == len(chain) - 1
+                assert base == (f"{number}-{chain[0].id}" if chain[0].full else None)
                 doubt = any(p.end > c.start for p, c in pairwise(chain))
-                assert row["certainty"] == ("unknown" if doubt else "inferred")
+                assert certainty == ("unknown" if doubt else "inferred")
 
 
-@settings(max_examples=900)
-@given(
-    st.lists(histories(), min_size=1, max_size=2),
-    st.one_of(st.none(), st.integers(-10, 60)),
-    st.integers(0, 40),
-    st.integers(0, 14),
-    st.booleans(),
-)
-def test_gaps_and_compliance_agree_with_the_oracle(
+@settings(max_examples=300)
+@given(crowds(gone=True), st.sampled_from([1000, 40, 25, 10]), st.booleans())
+def test_restore_points_then_agree_with_the_oracle(
     tenants: list[list[Set]],
-    start: int | None,
-    length: int,
-    rpo: int,
+    now: int,
     trust: bool,  # noqa: FBT001
 ) -> None:
-    end = (start or 10) + length
-    # What is known at a later instant: nothing is dropped or turned into running.
-    options: dict[str, Any] = {"end": at(end), "as_of": at(1000), "trust_unknown": trust}
-    options["start"] = None if start is None else at(start)
-    rows = frame(*tenants)
-    gaps = ob.coverage_gaps(rows, f"{rpo}h", **options)
-    table = ob.rpo_compliance(rows, f"{rpo}h", **options).set_index("tenant_id")
+    """Of an instant before the facts, and of sets that are gone."""
+    table = ob.restore_points(frame(*tenants), as_of=at(now), trust_unknown=trust)
+    columns = ["restorable", "reason", "usable_from", "usable_until"]
+    values = zip(*(plain(table[column]) for column in columns), strict=True)
+    found = dict(zip(table["backup_set_id"], values, strict=True))
+    expected = {}
     for number, sets in enumerate(tenants):
-        if not sets:
-            continue
-        expected = oracle.gaps_of(sets, rpo, start, end, trust=trust)
-        own = gaps[gaps["tenant_id"] == f"t{number}"].to_dict("records")
-        assert [
-            (
-                hours(row["gap_start"]),
-                hours(row["gap_end"]),
-                hours(row["unknown"]),
-                row["position"],
-                row["causes"].split(","),
-                row["cause"],
-                hours(row["worst_exposure"]),
-                row["unbounded"],
-                None if pd.isna(row["next_checkpoint"]) else row["next_checkpoint"],
-                row["attempts"],
-                row["failed"],
-                row["certainty"],
-            )
-            for row in own
-        ] == [
-            (
-                each["gap_start"],
-                each["gap_end"],
-                each["unknown"],
-                each["position"],
-                each["causes"],
-                each["causes"][0],
-                each["worst"],
-                each["worst"] is None,
-                next((at(s.checkpoint) for s in sets if s.id == each["next"]), None),
-                each["attempts"],
-                each["failed"],
-                each["certainty"],
-            )
-            for each in expected
-        ]
-        check_compliance(table.loc[f"t{number}"], sets, expected, start, end)
+        for each in oracle.restore(oracle.known_at(sets, now), trust=trust):
+            its = each.found
+            told = (its["chain"] is not None, its["reason"], its["usable_from"])
+            expected[f"{number}-{each.id}"] = (*told, its["usable_until"])
+    assert found == expected
 
 
-def check_compliance(
-    row: Any, sets: list[Set], gaps: list[Any], start: int | None, end: int
+@settings(max_examples=500)
+@given(crowds(gone=False) | crowds(gone=True), questions())
+def test_exposure_agrees_with_the_oracle(
+    tenants: list[list[Set]], question: tuple[Ask, dict[str, Any]]
 ) -> None:
-    first = oracle.known_since(sets)
-    begin = start if start is not None else min(end if first is None else first, end)
-    window = max(0, end - begin)
-    out = sum(gap["gap_end"] - gap["gap_start"] for gap in gaps)
-    unknown = sum(gap["unknown"] for gap in gaps)
-    assert row["gaps"] == len(gaps)
-    assert (hours(row["gap_total"]), hours(row["unknown"])) == (out, unknown)
-    if window > unknown:
-        assert row["time_in_rpo"] == pytest.approx(1 - (out - unknown) / (window - unknown))
-    else:
-        assert pd.isna(row["time_in_rpo"])
-    if window:
-        assert row["time_in_rpo_worst"] == pytest.approx(1 - out / window)
-    mean, p95, worst = oracle.mean_and_p95(sets, start, begin, end)
-    assert row["unbounded"] == (mean is None and window > 0)
-    assert hours(row["worst_exposure"]) == (worst if window else None)
-    if mean is not None:
-        assert hours(row["exposure_mean"]) == pytest.approx(mean)
-        assert hours(row["exposure_p95"]) == pytest.approx(p95, abs=1.01)
+    ask, options = replace(question[0], trust=False), question[1]
+    table = ob.exposure(frame(*tenants, instances=2), **options)
+    assert table.attrs["model"] == "point"
+    found = rows_of(table, STEP)
+    for number, sets in enumerate(tenants):
+        if known := oracle.known_at(sets, ask.now):
+            check_steps(found.pop(who(number, 2), []), known, ask, number)
+    assert not found
+
+
+@settings(max_examples=700)
+@given(crowds(gone=False) | crowds(gone=True), questions(), st.lists(RPO, min_size=7, max_size=7))
+def test_gaps_and_compliance_agree_with_the_oracle(
+    tenants: list[list[Set]], question: tuple[Ask, dict[str, Any]], bounds: list[int]
+) -> None:
+    ask, options = question
+    rows = frame(*tenants, instances=2)
+    rpo = {who(number, 2): f"{bound}h" for number, bound in enumerate(bounds)}
+    options |= {"grace": f"{ask.grace}h", "trust_unknown": ask.trust}
+    gaps = rows_of(ob.coverage_gaps(rows, rpo, **options), GAP)
+    table = ob.rpo_compliance(rows, rpo, total=True, **options)
+    fleet = table["tenant_id"].isna()
+    sums = rows_of(table[~fleet], SUMS)
+    told: list[tuple[dict[str, Any], list[Piece]]] = []
+    for number, sets in enumerate(tenants):
+        known = oracle.known_at(sets, ask.now)
+        if known:
+            own = replace(ask, rpo=bounds[number])
+            check_gaps(gaps.pop(who(number, 2), []), known, own, number)
+            (row,) = sums.pop(who(number, 2))
+            check_sums(row, known, own, ask.now)
+            told.append((row, oracle.curve(known, own)))
+    assert not gaps
+    assert not sums
+    if told:
+        check_total(rows_of(table[fleet], SUMS), told)
+
+
+def check_total(found: dict[Any, Any], told: list[tuple[dict[str, Any], list[Piece]]]) -> None:
+    """Compare the row of all tenants with theirs: it is that of all their time together."""
+    ((total,),) = found.values()
+    for column in ("gaps", "gap_total", "unknown", "restore_points"):
+        assert total[column] == pytest.approx(sum(row[column] for row, _ in told)), column
+    pieces = [piece for _, window in told for piece in window]
+    unknown, out = total["unknown"], total["gap_total"]
+    known = len(pieces) - unknown
+    share = 1 - (out - unknown) / known if known else None
+    assert total["time_in_rpo"] == pytest.approx(share)
+    assert total["time_in_rpo_worst"] == pytest.approx(1 - out / len(pieces) if pieces else None)
+    peaks = [each.exposure(each.at + 1) for each in pieces]
+    assert total["unbounded"] == (None in peaks)
+    known_peaks = [peak for peak in peaks if peak is not None]
+    worst = None if None in peaks else max(known_peaks, default=None)
+    assert total["worst_exposure"] == worst
+    assert total["exposure_mean"] == pytest.approx(oracle.mean_exposure(pieces))
 
 
 def daily(days: range, **changes: Set | None) -> list[Set]:
@@ -512,6 +458,34 @@ def test_a_set_that_a_frame_holds_twice_is_one_set() -> None:
     options: dict[str, Any] = {"rpo": "26h", "as_of": at(24 * 9)}
     for run in (ob.rpo_compliance, ob.coverage_gaps):
         pd.testing.assert_frame_equal(run(twice, **options), run(once, **options))
+
+
+@settings(max_examples=100)
+@given(crowds(), st.booleans(), st.integers(0, 9), st.booleans())
+def test_copies_that_are_no_better_change_nothing(
+    tenants: list[list[Set]],
+    bad: bool,  # noqa: FBT001
+    later: int,
+    trust: bool,  # noqa: FBT001
+) -> None:
+    copies = []
+    for sets in tenants:
+        good = [s for s in oracle.restore(sets) if s.found["chain"] is not None]
+        changes: dict[str, Any] = {"validity": "INVALID"} if bad else {}
+        copies.append([replace(s, end=(s.end or 0) + later, **changes) for s in good])
+    once, more = frame(*tenants), frame(*copies, storage="archive")
+    both = conform(pd.concat([more, once], ignore_index=True), "tenants")
+    options: dict[str, Any] = {"as_of": at(1000), "trust_unknown": trust}
+    points = ob.restore_points(both, **options).iloc[len(more) :].reset_index(drop=True)
+    columns = ["backup_set_id", "restorable", "usable_from", "reason", "chain_id", "chain_depth"]
+    pd.testing.assert_frame_equal(
+        points[columns], ob.restore_points(once, **options)[columns], check_categorical=False
+    )
+    options |= {"start": at(0), "end": at(60)}
+    for function in (ob.coverage_gaps, ob.rpo_compliance):
+        pd.testing.assert_frame_equal(
+            function(both, "5h", **options), function(once, "5h", **options)
+        )
 
 
 def test_sets_of_tables_say_nothing_of_a_tenants_growth_and_durations() -> None:

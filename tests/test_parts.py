@@ -79,8 +79,11 @@ def test_times_too_far_apart_to_be_packed_into_one_number_are_sorted_all_the_sam
     )
     many = [one_day(f"x{number:03}", "2026-01-01") for number in range(300)]
     rows = conform(pd.concat([rows, *many], ignore_index=True), "tenants")
-    assert recovery._packed(np.array([300]), np.array([0])) is not None
-    assert recovery._packed(np.array([1, 300]), np.array([0, 1 << 58])) is None
+    start, group = np.array([1 << 60, 3, 1 << 61, 2, -(1 << 61)]), np.array([9, 900, 0, 9, 9])
+    assert recovery._sorted(group, start).tolist() == [2, 4, 3, 0, 1]
+    start[0], start[3] = recovery.NAT, recovery.NEVER
+    assert recovery._sorted(group, start).tolist()[1] == 4
+    assert set(recovery._sorted(group, start).tolist()[2:4]) == {0, 3}
     straight = ob.restore_points(rows)
     back = ob.restore_points(rows.iloc[::-1])
     assert straight["restorable"].all()
