@@ -44,7 +44,7 @@ _SKIPPED = _CODE["not_done"]
 _TRUSTED = _CODE["validity_unknown"]
 _FULL = 1 << 5
 _TIMES = ("start_time", "end_time", "checkpoint")
-PART_ROWS = 1 << 18  # what is made of so many rows stays in a processor's cache
+PART_ROWS = 1 << 17  # what is made of so many rows stays in a processor's cache
 
 
 @dataclass(slots=True)
