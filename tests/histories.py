@@ -146,16 +146,16 @@ WIDTH = 8
 RUNS = ("running", "failed", "cancelled", "expired", "unknown")
 
 
-def a_set(raw: bytes, name: str, span: int, *, gone: bool) -> Set:
-    """Read a set, most of them as they should be."""
-    state = RUNS[raw[0] % 5] if raw[0] % 13 in {1, 2, 3, 4, 5} else "done"
+def a_set(raw: bytes, name: str, span: int, *, gone: bool, healthy: bool = False) -> Set:
+    """Read a set, most of them as they should be, nearly all of a healthy tenant."""
+    state = RUNS[raw[0] % 5] if raw[0] % (97 if healthy else 13) in {1, 2, 3, 4, 5} else "done"
     made = Set(name, state, start=raw[1] % span, end=None, checkpoint=None)
-    made.full = None if raw[2] % 7 == 6 else raw[2] % 7 in {0, 2, 4}
-    made.validity = {9: "INVALID", 10: None}.get(raw[3] % 11, "VALID")
+    made.full = None if raw[2] % 7 == 6 and not healthy else raw[2] % 7 in {0, 2, 4, 6}
+    made.validity = {9: "INVALID", 10: None}.get(raw[3] % (41 if healthy else 11), "VALID")
     if state not in {"running", "failed"} or raw[0] >= 128:
         made.checkpoint = (made.start or 0) + raw[4] % 5
         made.end = made.checkpoint + raw[5] % 4
-    match raw[6] % 24:
+    match raw[6] % (97 if healthy else 24):
         case 20:
             made.end = None
         case 21:
@@ -171,32 +171,36 @@ def a_set(raw: bytes, name: str, span: int, *, gone: bool) -> Set:
 
 
 @st.composite
-def histories(draw: Any, most: int = 9, *, gone: bool = False) -> list[Set]:
+def histories(draw: Any, most: int = 9, *, least: int = 0, gone: bool = False) -> list[Set]:
     """Draw the sets of one tenant; the shorter the span, the more of their instants are equal."""
-    count = draw(st.integers(0, most))
+    count = draw(st.integers(least, most))
     raw = draw(st.binary(min_size=1 + WIDTH * count, max_size=1 + WIDTH * count))
-    span = (49, 6, 25)[raw[0] % 3]
+    span, healthy = (49, 6, 25, 49)[raw[0] % 4], raw[0] % 5 > 2
     chunks = [raw[1 + WIDTH * n : 1 + WIDTH * (n + 1)] for n in range(count)]
     # The ids sort otherwise than the sets come.
-    return [a_set(c, f"{sum(c) % 16:x}{n}", span, gone=gone) for n, c in enumerate(chunks)]
+    return [
+        a_set(chunk, f"{sum(chunk) % 16:x}{turn}", span, gone=gone, healthy=healthy)
+        for turn, chunk in enumerate(chunks)
+    ]
 
 
-def crowds(least: int = 1, most: int = 7, *, gone: bool = False) -> Any:
-    """Draw the histories of several tenants."""
-    return st.lists(histories(gone=gone), min_size=least, max_size=most).filter(any)
+def crowds(most: int = 7) -> Any:
+    """Draw the histories of several tenants: any, with many sets, or with sets that are gone."""
+    each = (histories(), histories(least=5), histories(gone=True))
+    return st.one_of(*(st.lists(kind, min_size=1, max_size=most) for kind in each))
 
 
 @st.composite
 def intervals(draw: Any) -> list[Interval] | None:
     """Draw what the vendor lists of a tenant."""
-    count = draw(st.sampled_from([None, 0, 1, 1, 2, 2, 3, 4]))
+    count = draw(st.sampled_from([None, 0, 1, 2, 3, 3, 4, 4]))
     if count is None:
         return None
     raw = draw(st.binary(min_size=3 * count, max_size=3 * count))
     made: list[Interval] = []
     for low, length, odd in zip(raw[::3], raw[1::3], raw[2::3], strict=True):
-        start = low % 56 - 5
-        end = start + length % 22 - 2
+        start = low % 46 - 5
+        end = start + length % 26 - 2
         made.append((None, None) if odd % 12 == 7 else (start, end))
     return made
 
@@ -205,7 +209,7 @@ def intervals(draw: Any) -> list[Interval] | None:
 def questions(draw: Any) -> tuple[Ask, dict[str, Any]]:
     """Draw what is asked, for the oracle and for the package; the RPO is the caller's."""
     start = draw(st.one_of(st.none(), st.integers(-10, 60)))
-    end = (10 if start is None else start) + draw(st.integers(0, 45))
+    end = (20 if start is None else start) + draw(st.integers(0, 45))
     # Mostly what is known much later, when nothing is dropped or turned into running.
     now = draw(st.sampled_from([1000, 1000, 40, 25, 10]))
     if draw(st.integers(0, 3)) == 0:

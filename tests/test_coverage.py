@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 RPO = st.integers(0, 14)
 
 
-@settings(max_examples=500)
+@settings(max_examples=500, report_multiple_bugs=False)
 @given(crowds(most=9), st.booleans(), st.randoms())
 def test_restore_points_agree_with_the_oracle(
     tenants: list[list[Set]],
@@ -72,7 +72,7 @@ def test_restore_points_agree_with_the_oracle(
 
 
 @settings(max_examples=300)
-@given(crowds(gone=True), st.sampled_from([1000, 40, 25, 10]), st.booleans())
+@given(crowds(), st.sampled_from([1000, 40, 25, 10]), st.booleans())
 def test_restore_points_then_agree_with_the_oracle(
     tenants: list[list[Set]],
     now: int,
@@ -92,8 +92,8 @@ def test_restore_points_then_agree_with_the_oracle(
     assert found == expected
 
 
-@settings(max_examples=500)
-@given(crowds(gone=False) | crowds(gone=True), questions())
+@settings(max_examples=500, report_multiple_bugs=False)
+@given(crowds(), questions())
 def test_exposure_agrees_with_the_oracle(
     tenants: list[list[Set]], question: tuple[Ask, dict[str, Any]]
 ) -> None:
@@ -107,8 +107,8 @@ def test_exposure_agrees_with_the_oracle(
     assert not found
 
 
-@settings(max_examples=700)
-@given(crowds(gone=False) | crowds(gone=True), questions(), st.lists(RPO, min_size=7, max_size=7))
+@settings(max_examples=700, report_multiple_bugs=False)
+@given(crowds(), questions(), st.lists(RPO, min_size=7, max_size=7))
 def test_gaps_and_compliance_agree_with_the_oracle(
     tenants: list[list[Set]], question: tuple[Ask, dict[str, Any]], bounds: list[int]
 ) -> None:

@@ -68,7 +68,7 @@ def asks(draw: Any) -> tuple[Ask, bool]:
 
 @settings(max_examples=350, report_multiple_bugs=False)
 @given(
-    crowds(most=4) | crowds(most=4, gone=True),
+    crowds(most=4),
     st.lists(intervals(), min_size=4, max_size=4),
     asks(),
     st.sampled_from(CHANGES),

@@ -58,7 +58,7 @@ def check_options(found: list[dict[str, Any]], expected: list[dict[str, Any]], n
 
 @settings(max_examples=500, report_multiple_bugs=False)
 @given(
-    crowds(most=3) | crowds(most=3, gone=True),
+    crowds(most=3),
     st.lists(intervals(), min_size=3, max_size=3),
     st.lists(st.integers(-2, 60), min_size=3, max_size=3),
     st.sampled_from([1000, 1000, 40, 25, 10]),
