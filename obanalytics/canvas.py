@@ -585,6 +585,7 @@ def _legend(ax: Axes, handles: Sequence[Any], columns: int, *, left: float, righ
 def _fill(text: Any, words: str, wide: float, *, lines: int) -> None:  # noqa: ANN401 - an artist
     """Write so much of a text that it fits into so many lines of that width [pixels]."""
     room = max(int(wide / 4), 8)
+    wide *= 0.97  # letters are up to so much wider at the resolution that a picture is saved with
     while True:
         parts = wrapped(words, room)
         cut = parts[:lines]

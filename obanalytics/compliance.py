@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,13 +21,9 @@ from obanalytics.recovery import NAT, NEVER, integers, labels, search, spans, ti
 from obanalytics.schema import STATES, as_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from obanalytics.curve import Gaps, Pieces, View
+    from obanalytics.curve import Gaps, Limits, Pieces, View
     from obanalytics.recovery import Chains, Ints
     from obanalytics.schema import BackupSets, Duration, Instant
-
-    Limits: TypeAlias = "Duration | Mapping[Any, Duration] | pd.Series"
 
 _P95 = 0.95
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -13,13 +13,9 @@ from obanalytics.recovery import NAT, NEVER, integers, labels, search, spans, ti
 from obanalytics.schema import STATES, as_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from obanalytics.curve import Gaps, Scene, View
+    from obanalytics.curve import Gaps, Limits, Scene, View
     from obanalytics.recovery import Bools, Chains, Ints
     from obanalytics.schema import BackupSets, Duration, Instant
-
-    Limits: TypeAlias = "Duration | Mapping[Any, Duration] | pd.Series"
 
 POSITIONS = ("head", "interior", "tail", "whole")
 CAUSES = (
@@ -246,7 +242,7 @@ def _gap_table(
     length, unknown = found["end"] - found["start"], found["unknown"]
     certainty = np.where(unknown <= 0, 0, np.where(unknown < length, 1, 2))
     excess = found["worst"] - limit[found["tenant"]]
-    causes, columns = found["causes"], {}
+    causes = found["causes"]
     columns = {
         "gap_start": times(found["start"]),
         "gap_end": times(found["end"]),
@@ -307,9 +303,11 @@ class _Causes:
     def __init__(self, view: View, chains: Chains, gaps: Gaps, last: Ints, following: Ints) -> None:
         self.view, self.chains, self.gaps = view, chains, gaps
         self.last, self.following = last, following
-        starts = np.append(chains.start, [NAT])
+        starts, ends = np.append(chains.start, [NAT]), np.append(chains.group, [-1])
         self.since = starts[last]
-        low = search(chains.group, chains.start, gaps.group, self.since, "right")
+        low = np.where(last >= 0, last + 1, np.searchsorted(chains.group, gaps.group))
+        while (equal := (ends[low] == gaps.group) & (starts[low] == self.since)).any():
+            low = low + equal  # one that began at the same instant is no later attempt
         high = search(chains.group, chains.start, gaps.group, gaps.end)
         gap, run = _pairs(low, high)
         # A set of a database or a table is no attempt to save the tenant.

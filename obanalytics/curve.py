@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from obanalytics.recovery import Bools, Ints, Part, Roll
-    from obanalytics.schema import BackupSets, Facts, Instant
+    from obanalytics.schema import BackupSets, Duration, Facts, Instant
     from obanalytics.vendor import Intervals
 
-MODELS = ("point", "log", "mixed")
+    Limits: TypeAlias = "Duration | Mapping[Any, Duration] | pd.Series"
 
 
 @dataclass(slots=True)
@@ -127,7 +127,7 @@ class View:
         # Whatever can be restored before an instant was begun before it.
         soon = one.start < until[one.group]
         columns = [each[soon] for each in self.part.columns]
-        return Chains(self.part, *columns, trust_unknown=True), until
+        return Chains(self.part, columns, trust_unknown=True), until
 
     @cached_property
     def vendor(self) -> Intervals | None:
@@ -268,7 +268,8 @@ def scene_of(
     begin, until = span(known, start, end)
     roll = roll_of(known.tenants)
     first, last = None if begin is None else micro(begin), NAT if until is None else micro(until)
-    vendor = None if known.restorable is None else intervals_of(known, roll)
+    table = known.restorable
+    vendor = None if table is None else intervals_of(table, known.as_of, roll)
     return Scene(known, roll, first, last, vendor)
 
 
@@ -288,7 +289,7 @@ def micro(value: pd.Timestamp | pd.Timedelta) -> int:
     return int(value.as_unit("us").asm8.astype(np.int64))
 
 
-def limits(rpo: Any, tenants: pd.DataFrame) -> Ints:  # noqa: ANN401 - one or many durations
+def limits(rpo: Limits, tenants: pd.DataFrame) -> Ints:
     """Return every tenant's RPO.
 
     Parameters

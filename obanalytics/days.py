@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -13,13 +13,9 @@ from obanalytics.recovery import NAT, search, spans, times
 from obanalytics.schema import as_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from obanalytics.curve import Pieces, View
+    from obanalytics.curve import Limits, Pieces, View
     from obanalytics.recovery import Chains, Ints
     from obanalytics.schema import BackupSets, Duration, Instant
-
-    Limits: TypeAlias = "Duration | Mapping[Any, Duration] | pd.Series"
 
 CALENDAR = (
     ("instance_id", "category"),

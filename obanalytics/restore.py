@@ -67,7 +67,7 @@ def restore_points(
     """
     known = facts(sets, as_of)
     roll = roll_of(known.tenants)
-    vendor = None if known.restorable is None else intervals_of(known, roll)
+    vendor = None if known.restorable is None else intervals_of(known.restorable, known.as_of, roll)
     frame = known.tenants
     rows = len(frame)
     good, doubtful, proved = (np.zeros(rows, bool) for _ in range(3))
@@ -151,7 +151,7 @@ def restore_options(
     """
     moment = _micro(as_instant(when, "when"))
     known = _only(facts(sets, as_of), tenant_id, instance_id)
-    part = next(roll_of(known.tenants).parts(len(known.tenants) + 1))
+    part = next(roll_of(known.tenants).parts())
     chains = part.chains()
     now = NEVER if known.as_of is None else _micro(known.as_of)
     every = np.arange(len(chains.group))
@@ -293,9 +293,7 @@ def _reached(known: Facts, chains: Chains, chosen: int, moment: int) -> tuple[in
     checkpoint = int(chains.checkpoint[chosen])
     if known.restorable is None:
         return checkpoint, False
-    vendor = intervals_of(known, roll_of(known.tenants))
-    if vendor is None or not len(vendor.group):
-        return checkpoint, False
+    vendor = intervals_of(known.restorable, known.as_of, roll_of(known.tenants))
     at = int(np.searchsorted(vendor.start, checkpoint, "right")) - 1
     if at < 0 or checkpoint > vendor.end[at]:
         return checkpoint, False

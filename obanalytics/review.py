@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -30,11 +30,9 @@ from obanalytics.wording import worst_first
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
 
-    from obanalytics.schema import Duration, Facts, Instant
-
-    Limits: TypeAlias = "Duration | Mapping[Any, Duration] | pd.Series"
+    from obanalytics.curve import Limits
+    from obanalytics.schema import Facts, Instant
 
 DEFAULT_RPO = "26h"
 """A daily backup, and two hours for it to run and to start late."""

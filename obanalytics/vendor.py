@@ -12,7 +12,6 @@ from obanalytics.recovery import NAT, NEVER, integers, search
 
 if TYPE_CHECKING:
     from obanalytics.recovery import Bools, Chains, Ints, Roll
-    from obanalytics.schema import Facts
 
 _ROUNDED = 1_000_000  # the service tells whole seconds [µs]
 
@@ -72,33 +71,33 @@ class Intervals:
         return mine & (moment <= self.end[at])
 
 
-def intervals_of(known: Facts, roll: Roll) -> Intervals | None:
+def intervals_of(restorable: pd.DataFrame, as_of: pd.Timestamp | None, roll: Roll) -> Intervals:
     """Return what the vendor says can be restored to, as far as it had come by then.
 
     Parameters
     ----------
-    known : Facts
-        What was known at an instant.
+    restorable : DataFrame
+        The vendor's intervals.
+    as_of : Timestamp or None
+        The instant of which it is asked [UTC].
     roll : Roll
         The tenants.
 
     Returns
     -------
-    Intervals or None
-        Those of all storage classes together; None where the vendor was not asked.
+    Intervals
+        Those of all storage classes together.
     """
-    if known.restorable is None:
-        return None
     keys = [
         pd.MultiIndex.from_frame(each[["instance_id", "tenant_id"]].astype("str"))
-        for each in (roll.tenants, known.restorable)
+        for each in (roll.tenants, restorable)
     ]
     group = keys[0].get_indexer(keys[1])
     named = np.zeros(len(roll.tenants), bool)
     named[group[group >= 0]] = True
-    start, end = integers(known.restorable["start"]), integers(known.restorable["end"])
-    if known.as_of is not None:
-        end = np.minimum(end, known.as_of.as_unit("us").asm8.astype(np.int64))
+    start, end = integers(restorable["start"]), integers(restorable["end"])
+    if as_of is not None:
+        end = np.minimum(end, as_of.as_unit("us").asm8.astype(np.int64))
     keep = np.flatnonzero((group >= 0) & (start != NAT) & (end != NAT) & (start <= end))
     keep = keep[np.lexsort((start[keep], group[keep]))]
     group, start, end = group[keep].astype(np.int64), start[keep], end[keep]

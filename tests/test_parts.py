@@ -107,3 +107,13 @@ def one_day(tenant: str, day: str) -> pd.DataFrame:
             "checkpoint": [begin + pd.Timedelta("1h")],
         }
     )
+
+
+def test_a_state_that_nobody_knows_is_unknown_whatever_the_frame_calls_it() -> None:
+    rows = pd.concat([one_day("t1", "2026-01-01"), one_day("t1", "2026-01-02")], ignore_index=True)
+    rows["state"] = pd.Categorical(["done", "weird"])
+    points = ob.restore_points(conform(rows, "tenants"))
+    assert points["restorable"].tolist() == [True, False]
+    assert points["reason"].tolist()[1] == "state_unknown"
+    gaps = ob.coverage_gaps(conform(rows, "tenants"), "2h", as_of="2026-01-03")
+    assert gaps["causes"].tolist() == ["state_unknown"]
