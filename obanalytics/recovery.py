@@ -81,7 +81,7 @@ class Roll:
     table: Ints | None
 
     def parts(self) -> Iterator[Part]:
-        """Yield about `PART_ROWS` rows at a time, all of a tenant at once.
+        """Yield about `PART_ROWS` rows or more at a time, all of a tenant at once.
 
         Yields
         ------
@@ -89,13 +89,14 @@ class Roll:
             In the order of the tenants.
         """
         ends = np.cumsum(self.counts)
-        place, heads = np.unique((ends - self.counts) // PART_ROWS, return_index=True)
+        # Rows in any order are fetched from everywhere, once a part: then a few dozen at most.
+        size = PART_ROWS if self.group is None else max(PART_ROWS, len(self.group) // 32)
+        place, heads = np.unique((ends - self.counts) // size, return_index=True)
         firsts, order = np.append(heads, len(ends)), None
         if self.group is not None:
             part_of = np.repeat(np.arange(len(place)), np.diff(firsts))
-            # Numbers of eight or sixteen bits are sorted digit by digit, in one pass or two.
-            part_of = part_of.astype(np.uint8 if len(place) <= 1 << 8 else np.uint16)
-            order = np.argsort(part_of[self.group], kind="stable")
+            # Numbers of eight bits are sorted in one pass.
+            order = np.argsort(part_of.astype(np.uint8)[self.group], kind="stable")
         for first, after in pairwise(firsts):
             low, high = ends[first] - self.counts[first], ends[after - 1]
             counts = self.counts[first:after]
