@@ -38,8 +38,7 @@ REASONS = (
 )
 SOUND = len(REASONS)  # beyond all reasons
 _CODE = {reason: code for code, reason in enumerate(REASONS)}
-# Sets of these kinds write no link: a chain passes them by.
-_SKIPPED = _CODE["not_done"]
+_SKIPPED = _CODE["not_done"]  # up to here they write no link: a chain passes them by
 # With `trust_unknown` sets from here on count as sound by themselves.
 _TRUSTED = _CODE["validity_unknown"]
 # A row's labels in eight bits: what is wrong with it, whether it is full, its state.
@@ -90,7 +89,7 @@ class Roll:
         """
         ends = np.cumsum(self.counts)
         # Rows in any order are fetched from everywhere, once a part: then a few dozen at most.
-        size = PART_ROWS if self.group is None else max(PART_ROWS, len(self.group) // 32)
+        size = PART_ROWS if self.table is None else max(PART_ROWS, len(self.table) // 32)
         place, heads = np.unique((ends - self.counts) // size, return_index=True)
         firsts, order = np.append(heads, len(ends)), None
         if self.group is not None:
@@ -122,8 +121,8 @@ def roll_of(frame: pd.DataFrame) -> Roll:
         The tenants and their rows.
     """
     instance, tenant = frame["instance_id"].array, frame["tenant_id"].array
-    ranks = [np.argsort(np.argsort(each.categories)) for each in (instance, tenant)]
-    ranks = [np.append(each, [len(each)]) for each in ranks]
+    places = (np.argsort(np.argsort(each.categories)) for each in (instance, tenant))
+    ranks = [np.append(each, [len(each)]) for each in places]
     width, number = len(tenant.categories) + 1, tenant.codes
     owner = np.full(width, -1, instance.codes.dtype)
     owner[number] = instance.codes
@@ -156,7 +155,7 @@ def roll_of(frame: pd.DataFrame) -> Roll:
     if group is not None:
         table = np.empty((len(group), len(_TIMES) + 1), np.int64)
         for column, name in enumerate(_TIMES):
-            table[:, column] = integers(frame[name])
+            table[:, column] = integers(frame[name], copy=False)
         table[:, -1] = labels
     return Roll(frame, pd.DataFrame(who), found[by], group, labels, copies, table)
 
@@ -185,7 +184,7 @@ class Part:
             )
             self.labels = roll.labels[rows]
         else:
-            # All numbers of a row are fetched at once, and put in order where they are near.
+            # All numbers of a row are fetched at once.
             block = roll.table.take(rows, axis=0)
             by = _sorted(group, block[:, 0].copy())
             rows, group = np.asarray(rows)[by], group[by]
@@ -336,22 +335,24 @@ class Chains:
         return np.full(len(self.own), NEVER) if gone is None else gone
 
 
-def integers(values: Any) -> Ints:  # noqa: ANN401 - a series or its array
+def integers(values: Any, *, copy: bool = True) -> Ints:  # noqa: ANN401 - a series or its array
     """Return instants or durations as microseconds, `NAT` where there is none.
 
     Parameters
     ----------
     values : Series or array
         Times or durations of any resolution.
+    copy : bool
+        Whether the array must be a new one.
 
     Returns
     -------
     ndarray of int
-        A new array [µs].
+        Instants since 1970, or durations [µs].
     """
     array = values.array if isinstance(values, pd.Series) else values
     if array.unit == "us":
-        return array.asi8.copy()
+        return array.asi8.copy() if copy else array.asi8
     kind = "M8[us]" if array.dtype.kind == "M" else "m8[us]"
     return np.array(array.to_numpy(dtype=kind)).view(np.int64)
 
@@ -530,7 +531,6 @@ def _sorted(group: Ints, start: Ints) -> Ints:
         start = np.where((start == NAT) | (start == NEVER), high, start)
     if (int(group.max()) + 1) * (high - low + 1) >= 1 << 62:
         return np.lexsort((start, group))
-    # As one number, the start in its low bits.
     since, width = start - low, high - low + 1
     seconds, room = since // _ROUND, (len(start) - 1).bit_length()
     few = width // _ROUND + 1
@@ -539,7 +539,7 @@ def _sorted(group: Ints, start: Ints) -> Ints:
         # seconds, which leave room for the place in the lowest bits.
         key = (group * np.int64(few) + seconds << room) + np.arange(len(start))
         return np.sort(key) & (1 << room) - 1
-    return np.argsort(group * np.int64(width) + since)
+    return np.argsort(group * np.int64(width) + since)  # the start in the low bits
 
 
 def _arrange_copies(part: Part) -> None:
