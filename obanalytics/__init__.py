@@ -14,16 +14,23 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from obanalytics.blast import blast_radius
     from obanalytics.client import Client
     from obanalytics.compliance import rpo_compliance
     from obanalytics.coverage import coverage_gaps, exposure
     from obanalytics.dataset import load, read, sample
     from obanalytics.days import coverage_calendar
     from obanalytics.duration import duration_trends
+    from obanalytics.findings import findings
+    from obanalytics.grids import plot_parity, plot_schedule
     from obanalytics.growth import size_growth
+    from obanalytics.parity import tenant_parity
     from obanalytics.plotting import plot_durations, plot_exposure, plot_growth
+    from obanalytics.policy import Policy
     from obanalytics.restore import restore_options, restore_points
+    from obanalytics.retention import coverage_after_expiry, retention
     from obanalytics.review import Review, review
+    from obanalytics.schedule import missed_runs, schedule, schedule_compliance
     from obanalytics.schema import BackupSets
     from obanalytics.timeline import plot_coverage, plot_coverage_calendar
 
@@ -32,47 +39,69 @@ __version__ = "0.1.0"
 _HOME = {
     "BackupSets": "schema",
     "Client": "client",
+    "Policy": "policy",
     "Review": "review",
+    "blast_radius": "blast",
+    "coverage_after_expiry": "retention",
     "coverage_calendar": "days",
     "coverage_gaps": "coverage",
     "duration_trends": "duration",
     "exposure": "coverage",
+    "findings": "findings",
     "load": "dataset",
+    "missed_runs": "schedule",
     "plot_coverage": "timeline",
     "plot_coverage_calendar": "timeline",
     "plot_durations": "plotting",
     "plot_exposure": "plotting",
     "plot_growth": "plotting",
+    "plot_parity": "grids",
+    "plot_schedule": "grids",
     "read": "dataset",
     "restore_options": "restore",
     "restore_points": "restore",
+    "retention": "retention",
     "review": "review",
     "rpo_compliance": "compliance",
     "sample": "dataset",
+    "schedule": "schedule",
+    "schedule_compliance": "schedule",
     "size_growth": "growth",
+    "tenant_parity": "parity",
 }
 
 __all__ = [
     "BackupSets",
     "Client",
+    "Policy",
     "Review",
+    "blast_radius",
+    "coverage_after_expiry",
     "coverage_calendar",
     "coverage_gaps",
     "duration_trends",
     "exposure",
+    "findings",
     "load",
+    "missed_runs",
     "plot_coverage",
     "plot_coverage_calendar",
     "plot_durations",
     "plot_exposure",
     "plot_growth",
+    "plot_parity",
+    "plot_schedule",
     "read",
     "restore_options",
     "restore_points",
+    "retention",
     "review",
     "rpo_compliance",
     "sample",
+    "schedule",
+    "schedule_compliance",
     "size_growth",
+    "tenant_parity",
 ]
 
 

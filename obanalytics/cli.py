@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import datetime as dt
 import json
@@ -13,13 +12,10 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obanalytics import __version__
 from obanalytics.errors import ApiError, AuthenticationError, ObanalyticsError, PagingError
+from obanalytics.options import make_parser
 from obanalytics.sources import (
     SECRET,
-    add_service,
-    add_source,
-    add_window,
     failures,
     fetched,
     gathered,
@@ -27,6 +23,7 @@ from obanalytics.sources import (
 )
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from obanalytics.review import Review
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
     from obanalytics.simulator import History, SimulatorServer
 
 FINE, FOUND, USAGE, NETWORK, BAD_DATA, INTERRUPTED = 0, 1, 2, 3, 4, 130
-SEVERITIES = ("critical", "warning", "any")
 _EPILOG = f"""exit codes: {FINE} fine, {FOUND} something at or above --fail-on was found,
 {USAGE} usage (no keys, no such file), {NETWORK} service or network, {BAD_DATA} bad data"""
 
@@ -83,143 +79,21 @@ def parser() -> argparse.ArgumentParser:
     argparse.ArgumentParser
         With a sub-command for everything that can be done.
     """
-    whole = argparse.ArgumentParser(
-        "obanalytics",
-        description="Are our OceanBase Cloud backups there, and since when not?",
+    return make_parser(
+        {
+            "demo": _demo,
+            "fetch": _fetch,
+            "review": _review,
+            "gaps": _gaps,
+            "findings": _findings,
+            "policy init": _policy_init,
+            "policy check": _policy_check,
+            "instances": _instances,
+            "simulate": _simulate,
+        },
+        found=FOUND,
         epilog=_EPILOG,
     )
-    whole.add_argument("--version", action="version", version=f"obanalytics {__version__}")
-    commands = whole.add_subparsers(required=True, metavar="command")
-    _add_demo(commands)
-    _add_fetch(commands)
-    _add_review(commands)
-    _add_gaps(commands)
-    _add_instances(commands)
-    _add_simulate(commands)
-    return whole
-
-
-def _command(commands: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:  # noqa: ANN401 - argparse's own
-    """Add a sub-command."""
-    made: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=text[0].upper() + text[1:] + ".", epilog=_EPILOG
-    )
-    made.set_defaults(run=run)
-    return made
-
-
-def _add_demo(commands: Any) -> None:  # noqa: ANN401 - argparse's own
-    """Add `demo`."""
-    made = _command(
-        commands, "demo", _demo, "fetch a made-up fleet from a simulator on loopback and review it"
-    )
-    made.add_argument("--out", default="obanalytics-demo", metavar="FOLDER", help="where to save")
-    made.add_argument("--seed", type=int, default=7, help="another seed, another history")
-    made.add_argument("--rpo", default=None, metavar="DURATION", help="such as 26h (default: 26h)")
-    _add_json(made)
-
-
-def _add_fetch(commands: Any) -> None:  # noqa: ANN401 - argparse's own
-    """Add `fetch`."""
-    made = _command(commands, "fetch", _fetch, "fetch backup sets and save them in a folder")
-    made.add_argument("instance", nargs="+", help="instance ids, or all")
-    made.add_argument("--out", default="backups", metavar="FOLDER", help="where to save")
-    made.add_argument(
-        "--check-download", action="store_true", help="ask which sets can be downloaded; slower"
-    )
-    add_window(made)
-    add_service(made)
-    _add_json(made)
-
-
-def _add_review(commands: Any) -> None:  # noqa: ANN401 - argparse's own
-    """Add `review`."""
-    made = _command(
-        commands, "review", _review, "say how much time was inside the RPO, and what else matters"
-    )
-    made.add_argument("--rpo", metavar="DURATION", help="how much may be lost, such as 26h")
-    made.add_argument(
-        "--as-of", metavar="INSTANT", help="look from here (default: the newest fact)"
-    )
-    made.add_argument(
-        "--out", action="append", default=[], metavar="FILE", help=".html, .md or .json; repeatable"
-    )
-    made.add_argument(
-        "--fail-on",
-        choices=SEVERITIES,
-        help=f"exit with {FOUND} when: critical, a tenant is outside its RPO now or has no set; "
-        "warning, or there was a gap or something could not be judged; any, or a note was made",
-    )
-    add_source(made)
-    _add_json(made)
-
-
-def _add_gaps(commands: Any) -> None:  # noqa: ANN401 - argparse's own
-    """Add `gaps`."""
-    made = _command(
-        commands, "gaps", _gaps, "list every time in which more than the RPO would have been lost"
-    )
-    made.add_argument(
-        "--rpo", metavar="DURATION", help="how much may be lost, such as 26h (default: 26h)"
-    )
-    made.add_argument(
-        "--grace", default="0h", metavar="DURATION", help="how much more is let pass (default: 0h)"
-    )
-    made.add_argument(
-        "--trust-unknown",
-        action="store_true",
-        help="count sets as sound of which validity, mode or base is not known",
-    )
-    made.add_argument(
-        "--as-of", metavar="INSTANT", help="look from here (default: the newest fact)"
-    )
-    made.add_argument(
-        "--fail-on",
-        choices=SEVERITIES,
-        help=f"exit with {FOUND} when: critical, a tenant is in a gap at the end of the window or "
-        "has no set, or there is nothing to judge; warning, or there was a gap; any, or there may "
-        "have been one, or a note was made",
-    )
-    add_source(made)
-    _add_json(made)
-
-
-def _add_instances(commands: Any) -> None:  # noqa: ANN401 - argparse's own
-    """Add `instances`."""
-    made = _command(commands, "instances", _instances, "list the project's instances")
-    add_service(made)
-    _add_json(made)
-
-
-def _add_simulate(commands: Any) -> None:  # noqa: ANN401 - argparse's own
-    """Add `simulate`."""
-    made = _command(
-        commands, "simulate", _simulate, "serve a made-up fleet on loopback, to try clients on"
-    )
-    made.add_argument("--port", type=int, default=8765, help="0 takes a free one (default: 8765)")
-    made.add_argument("--now", metavar="INSTANT", help="the end of the history (default: now)")
-    made.add_argument("--seed", type=int, default=7, help="another seed, another history")
-    made.add_argument("--latency", type=float, default=0.0, metavar="SECONDS", help="per answer")
-    made.add_argument(
-        "--algorithm", default="MD5", choices=("MD5", "SHA-256"), help="of the digest sign-in"
-    )
-    made.add_argument("--no-qop", action="store_true", help="the older form of digest sign-in")
-    made.add_argument(
-        "--nonce-policy", default="reuse", metavar="POLICY", help="such as strict or one_time"
-    )
-    made.add_argument(
-        "--fault",
-        action="append",
-        default=[],
-        metavar="KIND",
-        help="spoil the next list of sets: 503, 429, cut, reset, html, empty, …; repeatable",
-    )
-    made.add_argument("--write", metavar="FOLDER", help="write the pages as files and do not serve")
-
-
-def _add_json(made: argparse.ArgumentParser) -> None:
-    """Add the option for machines."""
-    made.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def _fetch(options: argparse.Namespace) -> int:
@@ -289,6 +163,53 @@ def _gaps(options: argparse.Namespace) -> int:
     if sets.source.failed:
         return _fail(f"judged without: {failures(sets)}", NETWORK)
     return FOUND if options.fail_on and found.is_found(options.fail_on) else FINE
+
+
+def _findings(options: argparse.Namespace) -> int:
+    """List the findings of what is there."""
+    from obanalytics.findlog import find_log, settled  # noqa: PLC0415
+
+    # A slip in a policy or an option is told before anything is fetched.
+    policy, as_of = settled(options.policy, options.rpo, options.as_of)
+    sets = gathered(options)
+    found = find_log(sets, policy, as_of)
+    if options.json:
+        _print_json(found.to_json())
+    else:
+        print(found.to_text(), end="")
+    if sets.source.failed:
+        return _fail(f"judged without: {failures(sets)}", NETWORK)
+    return FOUND if options.fail_on and found.is_found(options.fail_on) else FINE
+
+
+def _policy_init(options: argparse.Namespace) -> int:
+    """Print or write a policy."""
+    from obanalytics.draft import draft  # noqa: PLC0415
+
+    path = None if options.out is None else Path(options.out)
+    if path is not None and path.exists():
+        raise FileExistsError(f"--out {path}: there is a file already; name a new one")
+    text = draft(gathered(options) if options.source else None, tz=options.tz)
+    if path is None:
+        print(text, end="")
+        return FINE
+    from obanalytics.report import write  # noqa: PLC0415
+
+    write(path, text)
+    print(f"written: {path}", file=sys.stderr)
+    return FINE
+
+
+def _policy_check(options: argparse.Namespace) -> int:
+    """Say what a policy means."""
+    from obanalytics.policy import Policy  # noqa: PLC0415
+
+    policy = Policy.load(options.file)
+    if options.json:
+        _print_json(policy.to_dict())
+    else:
+        print(policy)
+    return FINE
 
 
 def _check_outputs(paths: list[str]) -> None:

@@ -90,7 +90,7 @@ def exposure(
             }
         )
         newest.append(view.newest_row)
-    whole = _joined(parts)
+    whole = joined(parts)
     made = who(scene, newest).take(whole["tenant"]).reset_index(drop=True)
     made["start"], made["end"] = times(whole["start"]), times(whole["end"])
     made["checkpoint"] = times(whole["checkpoint"])
@@ -156,13 +156,13 @@ def coverage_gaps(  # noqa: PLR0913 - the question has that many parts
     scene = scene_of(sets, start, end, as_of)
     limit = limits(rpo, scene.tenants)
     bound = limit + micro(as_duration(grace, "grace"))
-    clusters = _Clusters(scene)
+    clusters = Clusters(scene)
     found, newest = [], []
     for view in scene.views():
         mine = slice(view.part.first, view.part.first + view.part.count)
-        found.append(_found(view, bound[mine], clusters, trust_unknown=trust_unknown))
+        found.append(gaps_in(view, bound[mine], clusters, trust_unknown=trust_unknown))
         newest.append(view.newest_row)
-    return _gap_table(scene, _joined(found), limit, newest)
+    return _gap_table(scene, joined(found), limit, newest)
 
 
 GAPS = (
@@ -189,8 +189,19 @@ GAPS = (
 )
 
 
-def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """Put the columns of all parts together."""
+def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Put the columns of all parts together.
+
+    Parameters
+    ----------
+    parts : list of dict of str to ndarray
+        The columns, part by part.
+
+    Returns
+    -------
+    dict of str to ndarray
+        The same columns; whatever is asked for, without rows, where there is no part.
+    """
     if not parts:
         return _Empty()
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -209,8 +220,29 @@ def _ids(scene: Scene, rows: Ints) -> pd.Series:
     return pd.Series(scene.known.tenants["backup_set_id"].array.take(rows, allow_fill=True))
 
 
-def _found(view: View, bound: Ints, clusters: _Clusters, *, trust_unknown: bool) -> dict[str, Any]:
-    """Return the gaps of some tenants, as numbers."""
+def gaps_in(
+    view: View, bound: Ints, clusters: Clusters, *, trust_unknown: bool = False
+) -> dict[str, Any]:
+    """Return the gaps of some tenants, as numbers.
+
+    Parameters
+    ----------
+    view : View
+        The tenants.
+    bound : ndarray of int
+        Their limits, grace included [µs].
+    clusters : Clusters
+        The cluster sets.
+    trust_unknown : bool
+        As in `restore_points`.
+
+    Returns
+    -------
+    dict of str to ndarray
+        What `coverage_gaps` makes its columns of: tenants are numbers among all, times and lengths
+        microseconds, sets rows of the frame (-1: none), `causes` bits in the order of `CAUSES`;
+        `runs` are the rows of the attempts, one gap's after the other's.
+    """
     chains = view.trusting if trust_unknown else view.certain
     gaps = gaps_of(view, chains, bound)
     pieces, where = gaps.pieces, (gaps.group, gaps.start, gaps.end)
@@ -314,8 +346,8 @@ class _Causes:
         keep = (run != following[gap]) & (chains.own[run] > 0)
         self.gap, self.run = gap[keep], run[keep]
 
-    def columns(self, clusters: _Clusters) -> dict[str, Any]:
-        """Return causes as bits, attempts and failed."""
+    def columns(self, clusters: Clusters) -> dict[str, Any]:
+        """Return causes as bits, attempts, failed, and the rows of the attempts, gap by gap."""
         chains, gaps, gap, run = self.chains, self.gaps, self.gap, self.run
         state = self.view.part.state[run]
         is_state = {name: state == position for position, name in enumerate(STATES)}
@@ -341,6 +373,7 @@ class _Causes:
             "causes": bits,
             "attempts": attempts,
             "failed": np.bincount(gap[failed], minlength=len(gaps.group)).astype(np.int64),
+            "runs": self.view.part.rows_of(run),
         }
 
     def _log_break(self) -> Bools:
@@ -363,8 +396,14 @@ def _pairs(low: Ints, high: Ints) -> tuple[Ints, Ints]:
     return which, np.arange(len(which)) + np.repeat(low - before, count)
 
 
-class _Clusters:
-    """The cluster sets that were done, to see which of them lack a tenant."""
+class Clusters:
+    """The cluster sets that were done, to see which of them lack a tenant.
+
+    Parameters
+    ----------
+    scene : Scene
+        The facts.
+    """
 
     def __init__(self, scene: Scene) -> None:
         self.scene, self.frame = scene, scene.known.clusters
@@ -383,7 +422,20 @@ class _Clusters:
         return instance[rows].astype(np.int64), start[rows], rows
 
     def lack(self, causes: _Causes, lonely: Bools) -> Bools:
-        """Tell which gaps without a run had cluster sets that were done without the tenant."""
+        """Tell which gaps without a run had cluster sets that were done without the tenant.
+
+        Parameters
+        ----------
+        causes : _Causes
+            The gaps.
+        lonely : ndarray of bool
+            Which of them have no run.
+
+        Returns
+        -------
+        ndarray of bool
+            One each.
+        """
         found = np.zeros(len(lonely), bool)
         if self.frame is None or self.frame.empty or not lonely.any():
             return found

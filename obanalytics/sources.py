@@ -16,17 +16,19 @@ if TYPE_CHECKING:
 SECRET = "OCEANBASE_ACCESS_KEY_SECRET"  # noqa: S105 - the variable's name
 
 
-def add_source(made: argparse.ArgumentParser) -> None:
+def add_source(made: argparse.ArgumentParser, *, needed: bool = True) -> None:
     """Add the sources, and the options of their window and their service.
 
     Parameters
     ----------
     made : argparse.ArgumentParser
         The command.
+    needed : bool
+        Whether there must be one.
     """
     made.add_argument(
         "source",
-        nargs="+",
+        nargs="+" if needed else "*",
         help="what fetch saved, saved responses (file, folder, zip), sample, instance ids, or all",
     )
     add_window(made)

@@ -30,6 +30,8 @@ NAMES = {
     *("BackupSets", "Client", "Review", "load", "read", "review", "sample"),
     *("coverage_calendar", "coverage_gaps", "duration_trends", "exposure", "restore_options"),
     *("restore_points", "rpo_compliance", "size_growth"),
+    *("Policy", "findings", "tenant_parity", "schedule", "missed_runs", "schedule_compliance"),
+    *("retention", "coverage_after_expiry", "blast_radius", "plot_parity", "plot_schedule"),
     *("plot_coverage", "plot_coverage_calendar", "plot_durations", "plot_exposure", "plot_growth"),
 }
 SIGNATURES = {

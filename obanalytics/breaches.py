@@ -1,0 +1,321 @@
+"""Say of gaps in coverage what kinds they are: never, head, stale, failed, silent, log breaks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from obanalytics.kinds import CERTAINTIES, HOUR, SEVERITIES, Claims
+from obanalytics.phrases import counted, either, numbered, say, spelled, times_over
+from obanalytics.recovery import NAT, search
+
+if TYPE_CHECKING:
+    from obanalytics.curve import View
+    from obanalytics.kinds import Terms
+    from obanalytics.phrases import Phrase
+    from obanalytics.recovery import Bools, Ints
+    from obanalytics.vendor import Intervals
+
+_HEAD, _TAIL, _WHOLE = 0, 2, 3  # positions of `coverage_gaps`
+_CRITICAL, _WARNING = SEVERITIES.index("critical"), SEVERITIES.index("warning")
+_UNKNOWN = CERTAINTIES.index("unknown")
+_NOTHING = {
+    "G1": "nothing could ever be restored, ",
+    "G2": "nothing could be restored as the time looked at begins, ",
+}
+_ROUNDED = HOUR  # logs a little older than their base are no finding [µs]
+
+
+class Breaches:
+    """Gaps beyond RPO and grace, and the names that backup tools have for them.
+
+    Parameters
+    ----------
+    found : dict of str to ndarray
+        What `coverage.gaps_in` returned, of all tenants.
+    never : ndarray of bool
+        Which tenants have never had a restore point.
+    terms : Terms
+        What they are held against.
+    silent, late : ndarray of bool
+        Which gaps no run was started in, and which held a good set that came too late.
+    """
+
+    def __init__(
+        self, found: dict[str, Any], never: Bools, terms: Terms, silent: Bools, late: Bools
+    ) -> None:
+        until = terms.until[found["tenant"]]
+        # What ends before a tenant was given up is owed; what begins after it is not.
+        keep = np.flatnonzero(found["start"] < until)
+        self.runs = found["runs"]
+        self.run_from = (np.cumsum(found["attempts"]) - found["attempts"])[keep]
+        self.found = {name: values[keep] for name, values in found.items() if name != "runs"}
+        self.silent, self.late = silent[keep], late[keep]
+        self.terms, self.tenant = terms, self.found["tenant"]
+        self.start, self.whole_end = self.found["start"], self.found["end"]
+        self.end = np.minimum(self.whole_end, until[keep])
+        is_last = np.isin(self.found["position"], (_TAIL, _WHOLE))
+        self.open = is_last & (self.end == self.whole_end)
+        self.never = never[self.tenant]
+        self.doubted = self.open & terms.doubted[self.tenant]
+
+    def claims(self) -> list[Claims]:
+        """Return what was found.
+
+        Returns
+        -------
+        list of Claims
+            `G1` to `G6`, and `G30` where nothing is known of a whole gap.
+        """
+        known = self.found["unknown"] < self.whole_end - self.start
+        head = self.found["position"] == _HEAD
+        kinds = {
+            "G1": known & self.never,
+            "G2": known & ~self.never & head,
+            "G3": known & ~self.never & self.open,
+            "G4": known & ~self.never & ~head & ~self.open,
+        }
+        made = [self._breach(kind, np.flatnonzero(which)) for kind, which in kinds.items()]
+        tried = known & (self.found["attempts"] > 0) & ~self.late
+        made.append(self._failed(np.flatnonzero(tried)))
+        made.append(self._silent(np.flatnonzero(known & self.silent)))
+        made.append(self._unknown(np.flatnonzero(~known)))
+        return made
+
+    def _worst(self, some: Ints) -> Ints:
+        """Return the worst exposure while the tenant owed [µs]; `NAT`: unbounded."""
+        worst = self.found["worst"][some]
+        cut = self.whole_end[some] - self.end[some]
+        return np.where(worst == NAT, NAT, worst - np.where(cut > 0, cut, 0))
+
+    def _claims(self, kind: str, some: Ints, text: Phrase, **more: Any) -> Claims:  # noqa: ANN401
+        """Return claims over some gaps, proved by the sets around them."""
+        around = np.column_stack([self.found["last_row"][some], self.found["next_row"][some]])
+        there = around >= 0
+        certainty = self.found["unknown"][some] > 0
+        worst = self._worst(some)
+        limit = self.terms.limits.rpo[self.tenant[some]] / HOUR
+        usual = {
+            "measured": np.where(worst == NAT, np.nan, worst / HOUR),
+            "limit": limit,
+            "origin": self.terms.origin("rpo", self.tenant[some]),
+            "rows": around[there],
+            "counts": there.sum(axis=1),
+            "certainty": np.where(self.doubted[some], _UNKNOWN, 1 + certainty),
+        }
+        whose = self.tenant[some], self.start[some], self.end[some]
+        return Claims(kind, *whose, text, **(usual | more))
+
+    def _breach(self, kind: str, some: Ints) -> Claims:
+        """Say how much would have been lost."""
+        worst, rpo = self._worst(some), self.terms.limits.rpo[self.tenant[some]]
+        allowed = say(
+            "; at most ",
+            spelled(rpo),
+            " (RPO) and ",
+            spelled(self.terms.limits.grace[self.tenant[some]]),
+            " of grace allowed",
+            times_over(np.where(worst == NAT, 0, worst), rpo),
+        )
+        severity = self._grade(some) if kind == "G1" else None
+        return self._claims(kind, some, say(self._lost(kind, some), allowed), severity=severity)
+
+    def _lost(self, kind: str, some: Ints) -> Phrase:
+        """Say what would have been lost."""
+        worst, zone = self._worst(some), self.terms.zone
+        if kind == "G3":
+            point = self.found["last_checkpoint"][some]
+            since = zone.at(self.start[some])
+            stale = say(" would be lost now: the newest restore point is of ", zone.at(point))
+            return either(
+                worst == NAT,
+                say("nothing can be restored any more, since ", since),
+                say(spelled(worst), stale, ", over the limit since ", since),
+            )
+        between = zone.between(self.start[some], self.end[some])
+        if kind == "G4":
+            much = say("up to ", spelled(worst), " would have been lost, ")
+            return say(either(worst == NAT, "nothing could be restored, ", much), between)
+        return say(_NOTHING[kind], between)
+
+    def _failed(self, some: Ints) -> Claims:
+        """Say that runs were started in a gap, but brought nothing."""
+        attempts, failed = self.found["attempts"][some], self.found["failed"][some]
+        text = say(
+            counted(attempts, "run"),
+            " begun, ",
+            numbered(failed),
+            " of them failed, none can be restored, ",
+            self.terms.zone.between(self.start[some], self.end[some]),
+            self._expected(some),
+        )
+        owner = np.repeat(np.arange(len(some)), attempts)
+        inside = np.arange(len(owner)) - (np.cumsum(attempts) - attempts)[owner]
+        rows = self.runs[self.run_from[some][owner] + inside]
+        return self._claims(
+            "G5", some, text, severity=self._grade(some), rows=rows, counts=attempts
+        )
+
+    def _silent(self, some: Ints) -> Claims:
+        """Say that no run was started in a gap."""
+        text = say(
+            "no run was begun, ",
+            self.terms.zone.between(self.start[some], self.end[some]),
+            self._expected(some),
+        )
+        return self._claims("G6", some, text, severity=self._grade(some))
+
+    def _expected(self, some: Ints) -> Phrase:
+        """Say what would have been right."""
+        worst, rpo = self._worst(some), self.terms.limits.rpo[self.tenant[some]]
+        return say(
+            "; a restore point every ",
+            spelled(rpo),
+            " (RPO) was expected",
+            times_over(np.where(worst == NAT, 0, worst), rpo),
+        )
+
+    def _grade(self, some: Ints) -> Ints:
+        """Return a gap's severity: what lasts is critical."""
+        return np.where(self.open[some], _CRITICAL, _WARNING)
+
+    def _unknown(self, some: Ints) -> Claims:
+        """Say that it cannot be known."""
+        text = say(
+            "whether anything could be restored is not known, ",
+            self.terms.zone.between(self.start[some], self.end[some]),
+            ": no set is known from before, or their soundness is unknown",
+            self._expected(some),
+        )
+        return self._claims("G30", some, text, certainty="unknown")
+
+
+def loss_now(newest: Ints, never: Bools, rows: Ints, terms: Terms) -> Claims:
+    """Say of every tenant that is outside its RPO now how much would be lost.
+
+    Parameters
+    ----------
+    newest : ndarray of int
+        The newest instant that every tenant could be restored to; `NAT`: none [µs].
+    never : ndarray of bool
+        Which have never had one.
+    rows : ndarray of int
+        The row of the set that defines it; -1 where there is none.
+    terms : Terms
+        What they are held against.
+
+    Returns
+    -------
+    Claims
+        `G21`.
+    """
+    tenants = np.arange(len(newest))
+    limit = terms.limits
+    rpo = limit.rpo[: len(newest)]
+    loss = np.where(newest == NAT, NAT, terms.now - newest)
+    some = np.flatnonzero(terms.owing(tenants) & ~never & (loss > rpo))
+    loss, rpo = loss[some], limit.rpo[some]
+    beyond = loss > rpo + limit.grace[some]
+    there = rows[some] >= 0
+    return Claims(
+        "G21",
+        some,
+        newest[some],
+        np.full(len(some), terms.now),
+        say(
+            "if everything failed now, ",
+            spelled(loss),
+            " would be lost, back to ",
+            terms.zone.at(newest[some]),
+            "; at most ",
+            spelled(rpo),
+            " (RPO) allowed",
+            times_over(loss, rpo),
+        ),
+        loss / HOUR,
+        rpo / HOUR,
+        terms.origin("rpo", some),
+        rows[some][there],
+        there.astype(np.int64),
+        certainty=np.where(terms.doubted[some], _UNKNOWN, CERTAINTIES.index("inferred")),
+        severity=np.where(beyond, _CRITICAL, _WARNING),
+    )
+
+
+def log_faults(view: View, terms: Terms) -> list[Claims]:
+    """Find breaks of the log, and logs that have no base.
+
+    Parameters
+    ----------
+    view : View
+        Some tenants.
+    terms : Terms
+        What they are held against.
+
+    Returns
+    -------
+    list of Claims
+        `G22` and `G23`; none where the service names no intervals.
+
+    Notes
+    -----
+    What the service calls restorable is a list of intervals: between two of them is no log.
+    """
+    vendor = view.vendor
+    if vendor is None:
+        return []
+    group, first = vendor.group, view.part.first
+    inner = np.flatnonzero(group[1:] == group[:-1])
+    start = np.maximum(vendor.end[inner], view.begin[group[inner]])
+    end = np.minimum(vendor.start[inner + 1], view.end)
+    keep = start < end
+    inner, start, end = inner[keep], start[keep], end[keep]
+    broken = Claims(
+        "G22",
+        group[inner] + first,
+        start,
+        end,
+        say(
+            "no instant can be restored for ",
+            spelled(end - start),
+            ", ",
+            terms.zone.between(start, end),
+            ": the service lists no interval there; expected logs without a break",
+        ),
+        (end - start) / HOUR,
+        0.0,
+    )
+    return [broken, _baseless(vendor, view, terms)]
+
+
+def _baseless(vendor: Intervals, view: View, terms: Terms) -> Claims:
+    """Find intervals that begin before the first set in them that can be restored."""
+    chains = view.certain
+    good = np.flatnonzero(chains.restorable)
+    good = good[np.lexsort((chains.checkpoint[good], chains.group[good]))]
+    group, point = chains.group[good], chains.checkpoint[good]
+    at = search(group, point, vendor.group, vendor.start)
+    base = np.append(point, [NAT])[at]
+    base = np.where(np.append(group, [-1])[at] == vendor.group, base, NAT)
+    base = np.where((base == NAT) | (base > vendor.end), vendor.end, base)
+    # Of what was before a tenant's first known set it cannot be said whether there was a base.
+    known = view.first[vendor.group] <= vendor.start
+    some = np.flatnonzero(known & (base - vendor.start > _ROUNDED))
+    start, end = vendor.start[some], base[some]
+    return Claims(
+        "G23",
+        vendor.group[some] + view.part.first,
+        start,
+        end,
+        say(
+            "the service lists as restorable what no known set is a base of, ",
+            terms.zone.between(start, end),
+            " (",
+            spelled(end - start),
+            "); expected a set that can be restored at its beginning",
+        ),
+        (end - start) / HOUR,
+        0.0,
+        certainty="inferred",
+    )

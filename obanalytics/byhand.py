@@ -1,0 +1,120 @@
+"""Find the time in which only sets that were made by hand kept a tenant inside its RPO."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from obanalytics.coverage import Clusters, gaps_in, joined
+from obanalytics.curve import scene_of
+from obanalytics.kinds import HOUR, Claims
+from obanalytics.phrases import say, spelled
+from obanalytics.presence import BY_HAND
+from obanalytics.quiet import Pieces, merged, without
+from obanalytics.recovery import NAT, integers
+
+if TYPE_CHECKING:
+    from obanalytics.curve import Scene
+    from obanalytics.kinds import Terms
+    from obanalytics.recovery import Bools, Ints
+
+
+def rescued(scene: Scene, gaps: dict[str, Any], terms: Terms) -> Claims:
+    """Find where automatic sets alone would have left a gap.
+
+    Parameters
+    ----------
+    scene : Scene
+        The facts.
+    gaps : dict of str to ndarray
+        What `coverage.gaps_in` returned, of all tenants.
+    terms : Terms
+        What they are held against.
+
+    Returns
+    -------
+    Claims
+        `G28`: the time that is in no gap, but would be without the sets made by hand, as if they
+        had never been.
+    """
+    by_hand, number = _by_hand(scene)
+    found, window = {"tenant": number[:0]}, scene.known.window
+    if len(number):
+        frame = scene.known.tenants
+        alone = frame[np.isin(_groups(scene), number) & ~by_hand]
+        other = scene_of(alone, window.start, window.end, scene.known.as_of)
+        bound, clusters = (terms.limits.rpo + terms.limits.grace)[number], Clusters(other)
+        found = joined(
+            [
+                gaps_in(view, bound[view.part.first : view.part.first + view.part.count], clusters)
+                for view in other.views()
+            ]
+        )
+    pieces = _beyond(number[found["tenant"]], found, gaps, terms)
+    whose, start, end = pieces
+    made = np.array(
+        [_newest(scene, by_hand, *each) for each in zip(*pieces, strict=True)], np.int64
+    )
+    return Claims(
+        "G28",
+        whose,
+        start,
+        end,
+        say(
+            "inside the RPO for ",
+            spelled(end - start),
+            " only by sets made by hand, ",
+            terms.zone.between(start, end),
+            "; automatic ones within ",
+            spelled(terms.limits.rpo[whose]),
+            " (RPO) were expected",
+        ),
+        (end - start) / HOUR,
+        0.0,
+        terms.origin("rpo", whose),
+        made,
+        np.ones(len(whose), np.int64),
+        certainty="inferred",
+    )
+
+
+def _by_hand(scene: Scene) -> tuple[Bools, Ints]:
+    """Return which rows were made by hand, and the tenants that have such and others."""
+    trigger = scene.known.tenants["trigger_mode"].array
+    names = [str(each).strip().upper() == BY_HAND for each in trigger.categories]
+    by_hand = np.array([*names, False], bool)[trigger.codes]
+    if not by_hand.any() or by_hand.all():
+        return by_hand, np.zeros(0, np.int64)
+    group, count = _groups(scene), len(scene.tenants)
+    some = np.bincount(group[by_hand], minlength=count)
+    return by_hand, np.flatnonzero((some > 0) & (some < scene.roll.counts))
+
+
+def _beyond(
+    tenant: Ints, found: dict[str, Any], gaps: dict[str, Any], terms: Terms
+) -> tuple[Ints, Ints, Ints]:
+    """Return what of some gaps is in no gap of all sets together: tenant, start, end."""
+    parts = [(tenant[:0],) * 3]
+    for who in np.unique(tenant):
+        mine, own = np.flatnonzero(tenant == who), np.flatnonzero(gaps["tenant"] == who)
+        end = np.minimum(found["end"][mine], terms.until[who])
+        some = Pieces(mine, found["start"][mine], end)
+        some = Pieces(*(each[some.start < some.end] for each in some))
+        left = without(some, *merged(gaps["start"][own], gaps["end"][own]))
+        parts.append((np.full(len(left.start), who), left.start, left.end))
+    whose, start, end = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return whose, start, end
+
+
+def _newest(scene: Scene, by_hand: Bools, tenant: int, _start: int, end: int) -> int:
+    """Return the newest row made by hand that ended before an instant."""
+    ends = integers(scene.known.tenants["end_time"])
+    rows = np.flatnonzero(by_hand & (_groups(scene) == tenant) & (ends != NAT) & (ends < end))
+    return int(rows[np.argmax(ends[rows])])
+
+
+def _groups(scene: Scene) -> Ints:
+    """Return the tenant of every row."""
+    roll = scene.roll
+    return np.repeat(np.arange(len(roll.counts)), roll.counts) if roll.group is None else roll.group

@@ -1,0 +1,439 @@
+"""Find what is wrong with what could be fallen back on: full sets, chains, copies, downloads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from obanalytics.kinds import CERTAINTIES, HOUR, SEVERITIES, Claims
+from obanalytics.phrases import counted, either, say, spelled, times_over, words_of
+from obanalytics.recovery import NAT, NEVER, SOUND
+from obanalytics.retention import reserves_in
+
+if TYPE_CHECKING:
+    from obanalytics.curve import View
+    from obanalytics.kinds import Terms
+    from obanalytics.recovery import Bools, Ints
+    from obanalytics.retention import Reserves
+
+_INFERRED, _UNKNOWN = CERTAINTIES.index("inferred"), CERTAINTIES.index("unknown")
+_WARNING, _INFO = SEVERITIES.index("warning"), SEVERITIES.index("info")
+
+
+@dataclass(slots=True)
+class Ages:
+    """How old the tenants are.
+
+    Parameters
+    ----------
+    since : ndarray of int
+        When each is first known; `NEVER` where it is not [µs].
+    dated : ndarray of bool
+        Whether that is its creation, as the inventory tells it.
+    asked : int
+        Since when sets were asked for; `NAT`: all [µs].
+    """
+
+    since: Ints
+    dated: Bools
+    asked: int
+
+
+def reserve_faults(view: View, terms: Terms, ages: Ages) -> list[Claims]:
+    """Find what is wrong with the reserves of some tenants.
+
+    Parameters
+    ----------
+    view : View
+        The tenants.
+    terms : Terms
+        The limits of all tenants.
+    ages : Ages
+        How old they are.
+
+    Returns
+    -------
+    list of Claims
+        `G9`, `G10`, `G13`, `G14`, `G15`, `G17`, `G26`, `G27`.
+    """
+    shelf = _Shelf(view, terms, ages)
+    return [
+        shelf.old_fulls(),
+        shelf.deep(),
+        shelf.slow(),
+        shelf.few(),
+        shelf.short(),
+        shelf.overdue(),
+        shelf.expiring(),
+        *shelf.copies(),
+        shelf.exports(),
+    ]
+
+
+class _Shelf:
+    """Some tenants, what they could fall back on, and their limits."""
+
+    def __init__(self, view: View, terms: Terms, ages: Ages) -> None:
+        self.view, self.terms, self.chains = view, terms, view.certain
+        self.first, self.count = view.part.first, view.part.count
+        mine = slice(self.first, self.first + self.count)
+        limits = terms.limits
+        self.limits = {name: getattr(limits, name)[mine] for name in _LIMITS}
+        self.since, self.dated, self.asked = ages.since[mine], ages.dated[mine], ages.asked
+        self.owing = terms.owing(np.arange(self.first, self.first + self.count))
+        self.reserves: Reserves = reserves_in(
+            view, self.limits["retention"], self.limits["full_every"]
+        )
+
+    def _claims(self, kind: str, some: Ints, rows: Ints, **more: Any) -> Claims:  # noqa: ANN401
+        """Return claims about tenants, each proved by one set, or by none where it is -1."""
+        there = rows >= 0
+        tenant = some + self.first
+        usual: dict[str, Any] = {
+            "end": np.full(len(some), self.terms.now),
+            "rows": rows[there],
+            "counts": there.astype(np.int64),
+            "certainty": np.full(len(some), _INFERRED),
+        }
+        if "key" in more:
+            usual["origin"] = self.terms.origin(more.pop("key"), tenant)
+        return Claims(kind, tenant, **(usual | more))
+
+    def _row(self, sets: Ints) -> Ints:
+        """Return the rows of sets; -1 is none."""
+        return self.view.part.rows_of(sets)
+
+    def old_fulls(self) -> Claims:
+        """Find every time in which the newest restorable full was too old."""
+        chains, terms = self.chains, self.terms
+        every = self.limits["full_every"]
+        if (every == NAT).all():
+            return self._none("G9")
+        fulls = np.flatnonzero(chains.restorable & chains.full)
+        fulls = fulls[every[chains.group[fulls]] != NAT]
+        by = np.lexsort((chains.checkpoint[fulls], chains.group[fulls]))
+        fulls = fulls[by]
+        group, point = chains.group[fulls], chains.checkpoint[fulls]
+        last = np.append(group[1:] != group[:-1], [True])[: len(group)]
+        usable = np.append(chains.usable_from[fulls][1:], [NEVER])[: len(group)]
+        end = np.minimum(np.where(last, NEVER, usable), terms.until[group + self.first])
+        end = np.minimum(end, terms.now)
+        limit = every[group] + self.limits["grace"][group]
+        start = np.maximum(point + limit, self.view.begin[group])
+        some = np.flatnonzero(start < end)
+        tenants, age, allowed = group[some], (end - point)[some], every[group[some]]
+        still = end[some] == terms.now
+        return self._claims(
+            "G9",
+            tenants,
+            self._row(fulls[some]),
+            start=start[some],
+            end=end[some],
+            text=say(
+                "the newest full set that can be restored ",
+                words_of(still.astype(np.int64), ["came to be ", "is "]),
+                spelled(age),
+                " old, over the limit ",
+                terms.zone.between(start[some], end[some]),
+                "; at most ",
+                spelled(allowed),
+                " allowed",
+                times_over(age, allowed),
+            ),
+            measured=age / HOUR,
+            limit=allowed / HOUR,
+            key="full_every",
+        )
+
+    def _best(self) -> Ints:
+        """Return every tenant's newest set that can be restored; -1 where there is none."""
+        chains, best = self.chains, np.full(self.count, -1)
+        good = np.flatnonzero(chains.restorable)
+        by = good[np.argsort(chains.checkpoint[good], kind="stable")]
+        best[chains.group[by]] = by  # the last one written has the newest checkpoint
+        return best
+
+    def _chain(self, some: Ints, best: Ints) -> tuple[Ints, Ints]:
+        """Return the first set of the chain of some tenants, and how many are in it."""
+        chains, base = self.chains, self.chains.mark[best].astype(np.int64) >> 1
+        total = np.cumsum(chains.restorable)
+        return base, total[best] - total[base] + 1 + 0 * some
+
+    def deep(self) -> Claims:
+        """Find tenants that need too many incrementals to be restored."""
+        limit = self.limits["max_chain"]
+        if (limit < 0).all():
+            return self._none("G10")
+        best = self._best()
+        some = np.flatnonzero((best >= 0) & (limit >= 0) & self.owing)
+        base, sets = self._chain(some, best[some])
+        deep = sets - 1 > limit[some]
+        some, base, many = some[deep], base[deep], sets[deep] - 1
+        return self._claims(
+            "G10",
+            some,
+            self._row(best[some]),
+            start=self.chains.checkpoint[base],
+            text=say(
+                "the newest restore point needs ",
+                counted(many, "incremental"),
+                " on top of its full set of ",
+                self.terms.zone.at(self.chains.checkpoint[base]),
+                "; at most ",
+                counted(limit[some], "incremental"),
+                " allowed",
+                times_over(many, limit[some]),
+            ),
+            measured=many,
+            limit=limit[some],
+            key="max_chain",
+        )
+
+    def slow(self) -> Claims:
+        """Find tenants whose newest chain took longer to write than a restore may take."""
+        limit, chains = self.limits["rto"], self.chains
+        if (limit == NAT).all():
+            return self._none("G10")
+        best = self._best()
+        some = np.flatnonzero((best >= 0) & (limit != NAT) & self.owing)
+        base, sets = self._chain(some, best[some])
+        took = np.where(chains.restorable, chains.end - chains.start, 0)
+        total = np.cumsum(took)
+        took = total[best[some]] - total[base] + took[base]
+        slow = took > limit[some]
+        some, base, sets, took = some[slow], base[slow], sets[slow], took[slow]
+        return self._claims(
+            "G10",
+            some,
+            self._row(best[some]),
+            start=chains.checkpoint[base],
+            text=say(
+                "the ",
+                counted(sets, "set"),
+                " of the newest restore point took ",
+                spelled(took),
+                " to write; a restore may take ",
+                spelled(limit[some]),
+                " (RTO)",
+                times_over(took, limit[some]),
+            ),
+            measured=sets,
+            limit=np.nan,
+            key="rto",
+        )
+
+    def few(self) -> Claims:
+        """Find tenants with fewer full sets to fall back on than are required."""
+        least, there = self.limits["min_redundancy"], self.reserves.usable_fulls
+        some = np.flatnonzero(self.owing & (there < least))
+        return self._claims(
+            "G13",
+            some,
+            self._row(self.reserves.newest_full[some]),
+            start=np.full(len(some), self.terms.now),
+            text=say(
+                counted(there[some], "full set"),
+                " can be restored; at least ",
+                counted(least[some], "full set"),
+                " required",
+            ),
+            measured=there[some],
+            limit=least[some],
+            key="min_redundancy",
+        )
+
+    def short(self) -> Claims:
+        """Find tenants that cannot be brought back as far as sets are to be kept."""
+        days, lack = self.limits["retention"], self.reserves.shortfall
+        reach = self.terms.now - days
+        # What was not asked for may be there all the same.
+        judged = (days != NAT) & self.owing & ((self.asked == NAT) | (self.asked <= reach))
+        young = self.since > reach
+        some = np.flatnonzero(judged & (lack > 0) & ~(young & self.dated))
+        unsure = young[some]
+        oldest = self.chains.checkpoint[self.reserves.oldest_full[some]]
+        doubt = say("", words_of(unsure.astype(np.int64), ["", _MAY_BE_NEW]))
+        return self._claims(
+            "G14",
+            some,
+            self._row(self.reserves.oldest_full[some]),
+            start=reach[some],
+            end=oldest,
+            text=say(
+                "the oldest full set that can be restored is of ",
+                self.terms.zone.at(oldest),
+                ", ",
+                spelled(lack[some]),
+                " short of the ",
+                spelled(days[some]),
+                " that sets are to be kept",
+                doubt,
+            ),
+            measured=(self.terms.now - oldest) / HOUR,
+            limit=days[some] / HOUR,
+            key="retention_days",
+            certainty=np.where(unsure, _UNKNOWN, _INFERRED),
+            severity=np.where(unsure, _INFO, _WARNING),
+        )
+
+    def overdue(self) -> Claims:
+        """Find tenants with sets that the recovery window needs no longer."""
+        many = self.reserves.overdue
+        some = np.flatnonzero(many > 0)
+        oldest = self.reserves.oldest_overdue[some]
+        since = self.reserves.overdue_since[some]
+        # The server looks every hour.
+        late = self.terms.now - since > HOUR
+        some, oldest, since, days = (
+            some[late],
+            oldest[late],
+            since[late],
+            self.limits["retention"][some][late],
+        )
+        begun = self.chains.start[oldest]
+        begun = np.where(begun == NEVER, NAT, begun)
+        return self._claims(
+            "G15",
+            some,
+            self._row(oldest),
+            start=since,
+            text=say(
+                counted(many[some], "set"),
+                " kept for longer than the recovery window needs, the oldest of ",
+                self.terms.zone.at(begun),
+                "; at most ",
+                spelled(days),
+                " expected, and back to the full set before that",
+            ),
+            measured=many[some],
+            limit=0,
+            key="retention_days",
+        )
+
+    def expiring(self) -> Claims:
+        """Find tenants whose base goes before the next full set has ended."""
+        reserves = self.reserves
+        some = np.flatnonzero(reserves.at_risk & self.owing)
+        goes, ended = reserves.risk_at[some], reserves.next_full[some]
+        return self._claims(
+            "G17",
+            some,
+            self._row(reserves.risk_set[some]),
+            start=goes,
+            end=np.maximum(ended, goes),
+            text=say(
+                "what the newest restore point is based on goes at ",
+                self.terms.zone.at(goes),
+                ", ",
+                either(
+                    ended == NAT,
+                    self.terms.zone.dated(ended),
+                    say(spelled(np.where(ended == NAT, 0, ended - goes)), " before the next full"),
+                ),
+                " set is expected to have ended at ",
+                self.terms.zone.at(ended),
+                "; expected a full set that can be restored before the old one goes",
+            ),
+            measured=np.where(ended == NAT, np.nan, (ended - goes) / HOUR),
+            limit=0,
+            key="retention_days",
+        )
+
+    def copies(self) -> list[Claims]:
+        """Find storage classes that must hold a copy and do not, or only an old one."""
+        mine = self.terms.limits.copies[self.first : self.first + self.count]
+        return [
+            self._copy(name, np.array([name in each for each in mine]))
+            for name in sorted({name for each in mine for name in each})
+        ]
+
+    def _copy(self, name: str, wanted: Bools) -> Claims:
+        """Find the tenants that lack a copy in a storage class."""
+        part, frame = self.view.part, self.view.scene.known.tenants
+        storage = frame["storage_class"].array
+        code = next(
+            (n for n, each in enumerate(storage.categories) if str(each).lower() == name.lower()),
+            -2,
+        )
+        here = (storage.codes[part.rows] == code) & (part.own == SOUND)
+        here &= self.chains.restorable[part.sets]
+        newest = self._newest(here)
+        within, now = self.limits["copy_within"], self.terms.now
+        age = np.where(newest == NAT, NAT, now - newest)
+        old = (newest != NAT) & (within != NAT) & (age > within)
+        some = np.flatnonzero(wanted & self.owing & ((newest == NAT) | old))
+        none, age, allowed = newest[some] == NAT, age[some], within[some]
+        known = np.where(none, 0, age)
+        text = either(
+            none,
+            words_of(np.zeros(len(some), np.int64), [f"no copy in {name} can be restored"]),
+            say(f"the newest copy in {name} that can be restored is ", spelled(known), " old"),
+        )
+        limit = np.where(allowed == NAT, 0, allowed)
+        expected = either(
+            allowed == NAT, words_of(0 * some, ["one"]), say("one of at most ", spelled(limit))
+        )
+        return self._claims(
+            "G26",
+            some,
+            np.full(len(some), -1),
+            start=newest[some],
+            text=say(text, "; expected ", expected, times_over(known, np.where(none, 0, limit))),
+            measured=np.where(none, np.nan, age / HOUR),
+            limit=np.where(allowed == NAT, np.nan, allowed / HOUR),
+            key="copies",
+        )
+
+    def _newest(self, here: Bools) -> Ints:
+        """Return the newest checkpoint of some rows, by tenant; `NAT` where there is none."""
+        newest = np.full(self.count, NAT)
+        part = self.view.part
+        np.maximum.at(newest, part.group[here], part.point[here])
+        return newest
+
+    def exports(self) -> Claims:
+        """Find tenants that have had no set to download for too long."""
+        within, part = self.limits["export_within"], self.view.part
+        if (within == NAT).all():
+            return self._none("G27")
+        enabled = self.view.scene.known.tenants["download_enabled"].array[part.rows]
+        checked = np.zeros(self.count, bool)
+        checked[part.group[~np.asarray(enabled.isna())]] = True
+        may = enabled.to_numpy(dtype=bool, na_value=False) & self.chains.restorable[part.sets]
+        newest = self._newest(may)
+        age = np.where(newest == NAT, NEVER, self.terms.now - newest)
+        some = np.flatnonzero(checked & self.owing & (within != NAT) & (age > within))
+        none, allowed = newest[some] == NAT, within[some]
+        age = np.where(none, 0, age[some])
+        text = either(
+            none,
+            words_of(0 * some, ["no set that can be restored can be downloaded"]),
+            say("the newest set that can be downloaded is ", spelled(age), " old"),
+        )
+        return self._claims(
+            "G27",
+            some,
+            np.full(len(some), -1),
+            start=newest[some],
+            text=say(
+                text, "; one of at most ", spelled(allowed), " expected", times_over(age, allowed)
+            ),
+            measured=np.where(none, np.nan, age / HOUR),
+            limit=allowed / HOUR,
+            key="export_within_days",
+            certainty="proved",
+        )
+
+    def _none(self, kind: str) -> Claims:
+        """Return no claims."""
+        empty = np.zeros(0, np.int64)
+        return self._claims(kind, empty, empty, start=empty, text=spelled(empty), measured=empty)
+
+
+_MAY_BE_NEW = ", unless the tenant is new: nobody tells when it was created"
+_LIMITS = (
+    *("full_every", "grace", "max_chain", "rto", "min_redundancy", "retention", "copy_within"),
+    "export_within",
+)
