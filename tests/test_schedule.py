@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -781,3 +782,59 @@ def test_both_ways_agree_on_any_history(
     check_agreement(sets, given, tz=tz)
     mixed = sets.sample(frac=1, random_state=1)
     pd.testing.assert_frame_equal(missed_runs(sets, given, tz=tz), missed_runs(mixed, given, tz=tz))
+
+
+@settings(max_examples=60)
+@given(
+    st.lists(st.integers(1, 29), max_size=20),
+    st.lists(st.integers(0, 29), max_size=8),
+    st.sampled_from([None, "0 2 * * *", "0 2 * * 1-5", {"full": "7D", "any": "1D"}]),
+)
+def test_excused_slots_are_not_missed_whatever_is_around_them(
+    lost: list[int], excused: list[int], given: Any
+) -> None:
+    sets = frame(
+        [run for turn, run in enumerate(daily("2026-03-01T02:00", 30)) if turn not in lost]
+    )
+    days = {pd.Timestamp("2026-03-01T00:00Z") + turn * 24 * HOUR for turn in excused}
+
+    def quiet(_: Any, moments: Any) -> Any:
+        at = pd.DatetimeIndex(moments.view("M8[us]")).tz_localize("UTC")
+        return at.floor("D").isin(list(days))
+
+    table = missed_runs(sets, given)
+    expected: list[list[Any]] = []
+    before: Any = None
+    for turn, row in enumerate(table.itertuples()):
+        is_missed = row.outcome == "missed" and row.slot.floor("D") not in days
+        if is_missed and before == (turn - 1, row.mode):
+            expected[-1] = [*expected[-1][:2], row.slot, expected[-1][3] + 1]
+        elif is_missed:
+            expected.append([row.mode, row.slot, row.slot, 1])
+        before = (turn, row.mode) if is_missed else before
+    (view,) = scene_of(sets, None, None, None).views()
+    found = missed_in(
+        view,
+        None if given is None else [given],
+        until=np.array([view.end]),
+        grace=np.array([2 * 3_600_000_000]),
+        excused=quiet,
+    )
+    first, last = (pd.to_datetime(each, unit="us", utc=True) for each in (found.first, found.last))
+    rows = zip((MODES[mode] for mode in found.mode), first, last, found.count, strict=True)
+    assert sorted(map(list, rows)) == sorted(expected)
+
+
+def test_who_is_gone_or_stopped_by_the_inventory_owes_no_slots(tmp_path: Any) -> None:
+    plants = (simulator.Plant("dropped", 0, 0, 10.0),)
+    history, sets = simulated(tmp_path, days=60, tenants=2, plants=plants)
+    left = history.instances[0].tenants[1]
+    listed = pd.DataFrame(
+        {"instance_id": [history.instances[0].instance_id], "tenant_id": [left.tenant_id]}
+    )
+    assert outcomes(missed_runs(sets))["missed"] > 9
+    there = replace(sets, inventory=conform(listed, "inventory"))
+    assert outcomes(missed_runs(there))["missed"] == 0
+    stopped = listed.assign(tenant_status="STOPPED")
+    table = missed_runs(replace(sets, inventory=conform(stopped, "inventory")))
+    assert set(table["outcome"]) == {"met"}
