@@ -8,11 +8,11 @@ import numpy as np
 
 from obanalytics.kinds import CERTAINTIES, HOUR, SEVERITIES, Claims
 from obanalytics.phrases import counted, either, numbered, say, spelled, times_over
-from obanalytics.recovery import NAT, search
+from obanalytics.recovery import NAT, NEVER, search
 
 if TYPE_CHECKING:
     from obanalytics.curve import View
-    from obanalytics.kinds import Terms
+    from obanalytics.kinds import Ages, Standing, Terms
     from obanalytics.phrases import Phrase
     from obanalytics.recovery import Bools, Ints
     from obanalytics.vendor import Intervals
@@ -34,31 +34,60 @@ class Breaches:
     ----------
     found : dict of str to ndarray
         What `coverage.gaps_in` returned, of all tenants.
-    never : ndarray of bool
-        Which tenants have never had a restore point.
+    standing : Standing
+        What each tenant could be restored to now.
     terms : Terms
         What they are held against.
-    silent, late : ndarray of bool
-        Which gaps no run was started in, and which held a good set that came too late.
+    ages : Ages or None
+        When each tenant is first known; None where no start was asked for.
+    silent : ndarray of bool
+        Which gaps no run was started in.
     """
 
     def __init__(
-        self, found: dict[str, Any], never: Bools, terms: Terms, silent: Bools, late: Bools
+        self,
+        found: dict[str, Any],
+        standing: Standing,
+        terms: Terms,
+        ages: Ages | None,
+        silent: Bools,
     ) -> None:
-        until = terms.until[found["tenant"]]
+        tenant, start = found["tenant"], found["start"]
+        until, bound = terms.until[tenant], (terms.limits.rpo + terms.limits.grace)[tenant]
+        self.heads = np.zeros(0, np.int64)
+        if ages is not None:
+            # Nothing was owed before a tenant was there; then it is given time for its first.
+            since = ages.since[tenant]
+            late = (since > start) & (since < NEVER)
+            self.heads = np.flatnonzero(late & ~ages.dated[tenant] & (since - start > bound))
+            self.head_start, self.head_end = start[self.heads], since[self.heads]
+            self.head_tenant = tenant[self.heads]
+            start = np.where(late, since + bound, start)
         # What ends before a tenant was given up is owed; what begins after it is not.
-        keep = np.flatnonzero(found["start"] < until)
+        keep = np.flatnonzero(start < np.minimum(until, found["end"]))
         self.runs = found["runs"]
         self.run_from = (np.cumsum(found["attempts"]) - found["attempts"])[keep]
         self.found = {name: values[keep] for name, values in found.items() if name != "runs"}
-        self.silent, self.late = silent[keep], late[keep]
-        self.terms, self.tenant = terms, self.found["tenant"]
-        self.start, self.whole_end = self.found["start"], self.found["end"]
+        self.silent, self.terms, self.tenant = silent[keep], terms, self.found["tenant"]
+        self.start, self.whole_end = start[keep], self.found["end"]
         self.end = np.minimum(self.whole_end, until[keep])
-        is_last = np.isin(self.found["position"], (_TAIL, _WHOLE))
-        self.open = is_last & (self.end == self.whole_end)
-        self.never = never[self.tenant]
-        self.doubted = self.open & terms.doubted[self.tenant]
+        self.unknown = self.found["unknown"] - (self.start - self.found["start"])
+        self.never = standing.never[self.tenant]
+        self._close(standing, bound[keep])
+
+    def _close(self, standing: Standing, bound: Ints) -> None:
+        """Tell which gaps last: at their very end a set may have become usable."""
+        newest = standing.newest[self.tenant]
+        over = (newest == NAT) | (self.terms.now - newest > bound)
+        is_last = np.isin(self.found["position"], (_TAIL, _WHOLE)) & (self.end == self.whole_end)
+        self.open = is_last & over
+        closed = is_last & ~over
+        best = standing.best[self.tenant]
+        self.found["next_row"] = np.where(closed, best, self.found["next_row"])
+        # What closes a gap is no attempt in it.
+        self.attempts, self.good = (self.found[name] - closed for name in ("attempts", "good"))
+        self.silent |= closed & (self.attempts == 0)
+        self.doubted = self.open & self.terms.doubted[self.tenant]
 
     def claims(self) -> list[Claims]:
         """Return what was found.
@@ -66,10 +95,10 @@ class Breaches:
         Returns
         -------
         list of Claims
-            `G1` to `G6`, and `G30` where nothing is known of a whole gap.
+            `G1` to `G6`, and `G30` where nothing is known of a whole gap, or of its beginning.
         """
-        known = self.found["unknown"] < self.whole_end - self.start
-        head = self.found["position"] == _HEAD
+        known = self.unknown < self.whole_end - self.start
+        head = np.isin(self.found["position"], (_HEAD, _WHOLE)) & ~self.open
         kinds = {
             "G1": known & self.never,
             "G2": known & ~self.never & head,
@@ -77,11 +106,32 @@ class Breaches:
             "G4": known & ~self.never & ~head & ~self.open,
         }
         made = [self._breach(kind, np.flatnonzero(which)) for kind, which in kinds.items()]
-        tried = known & (self.found["attempts"] > 0) & ~self.late
+        tried = known & (self.attempts > 0) & (self.good == 0)
         made.append(self._failed(np.flatnonzero(tried)))
         made.append(self._silent(np.flatnonzero(known & self.silent)))
         made.append(self._unknown(np.flatnonzero(~known)))
+        if len(self.heads):
+            made.append(self._unknown_heads())
         return made
+
+    def _unknown_heads(self) -> Claims:
+        """Say of which tenants it is not known whether they were there from the start."""
+        start, end, whose = self.head_start, self.head_end, self.head_tenant
+        return Claims(
+            "G30",
+            whose,
+            start,
+            end,
+            say(
+                "whether the tenant was there is not known, ",
+                self.terms.zone.between(start, end),
+                ": no set is known from before, and no inventory tells when it was created",
+            ),
+            (end - start) / HOUR,
+            (self.terms.limits.rpo / HOUR)[whose],
+            self.terms.origin("rpo", whose),
+            certainty="unknown",
+        )
 
     def _worst(self, some: Ints) -> Ints:
         """Return the worst exposure while the tenant owed [µs]; `NAT`: unbounded."""
@@ -93,7 +143,7 @@ class Breaches:
         """Return claims over some gaps, proved by the sets around them."""
         around = np.column_stack([self.found["last_row"][some], self.found["next_row"][some]])
         there = around >= 0
-        certainty = self.found["unknown"][some] > 0
+        certainty = self.unknown[some] > 0
         worst = self._worst(some)
         limit = self.terms.limits.rpo[self.tenant[some]] / HOUR
         usual = {
@@ -141,7 +191,7 @@ class Breaches:
 
     def _failed(self, some: Ints) -> Claims:
         """Say that runs were started in a gap, but brought nothing."""
-        attempts, failed = self.found["attempts"][some], self.found["failed"][some]
+        attempts, failed = self.attempts[some], self.found["failed"][some]
         text = say(
             counted(attempts, "run"),
             " begun, ",
@@ -191,17 +241,13 @@ class Breaches:
         return self._claims("G30", some, text, certainty="unknown")
 
 
-def loss_now(newest: Ints, never: Bools, rows: Ints, terms: Terms) -> Claims:
+def loss_now(standing: Standing, terms: Terms) -> Claims:
     """Say of every tenant that is outside its RPO now how much would be lost.
 
     Parameters
     ----------
-    newest : ndarray of int
-        The newest instant that every tenant could be restored to; `NAT`: none [µs].
-    never : ndarray of bool
-        Which have never had one.
-    rows : ndarray of int
-        The row of the set that defines it; -1 where there is none.
+    standing : Standing
+        What each tenant could be restored to now.
     terms : Terms
         What they are held against.
 
@@ -210,36 +256,37 @@ def loss_now(newest: Ints, never: Bools, rows: Ints, terms: Terms) -> Claims:
     Claims
         `G21`.
     """
-    tenants = np.arange(len(newest))
+    newest, tenants = standing.newest, np.arange(len(standing.newest))
     limit = terms.limits
-    rpo = limit.rpo[: len(newest)]
-    loss = np.where(newest == NAT, NAT, terms.now - newest)
-    some = np.flatnonzero(terms.owing(tenants) & ~never & (loss > rpo))
-    loss, rpo = loss[some], limit.rpo[some]
-    beyond = loss > rpo + limit.grace[some]
-    there = rows[some] >= 0
+    loss = np.where(newest == NAT, NEVER, terms.now - newest)
+    some = np.flatnonzero(
+        terms.owing(tenants) & ~standing.never & (loss > limit.rpo[: len(newest)])
+    )
+    loss, rpo, point, rows = loss[some], limit.rpo[some], newest[some], standing.best[some]
+    all_ = loss == NEVER
+    known = np.where(all_, 0, loss)
+    there = rows >= 0
+    much = say(spelled(known), " would be lost, back to ", terms.zone.at(point))
     return Claims(
         "G21",
         some,
-        newest[some],
+        point,
         np.full(len(some), terms.now),
         say(
             "if everything failed now, ",
-            spelled(loss),
-            " would be lost, back to ",
-            terms.zone.at(newest[some]),
+            either(all_, "nothing could be restored", much),
             "; at most ",
             spelled(rpo),
             " (RPO) allowed",
-            times_over(loss, rpo),
+            times_over(known, rpo),
         ),
-        loss / HOUR,
+        np.where(all_, np.nan, known / HOUR),
         rpo / HOUR,
         terms.origin("rpo", some),
-        rows[some][there],
+        rows[there],
         there.astype(np.int64),
         certainty=np.where(terms.doubted[some], _UNKNOWN, CERTAINTIES.index("inferred")),
-        severity=np.where(beyond, _CRITICAL, _WARNING),
+        severity=np.where(loss > rpo + limit.grace[some], _CRITICAL, _WARNING),
     )
 
 

@@ -12,7 +12,6 @@ from obanalytics.kinds import HOUR, Claims
 from obanalytics.phrases import say, spelled
 from obanalytics.presence import BY_HAND
 from obanalytics.quiet import Pieces, merged, without
-from obanalytics.recovery import NAT, integers
 
 if TYPE_CHECKING:
     from obanalytics.curve import Scene
@@ -53,9 +52,7 @@ def rescued(scene: Scene, gaps: dict[str, Any], terms: Terms) -> Claims:
         )
     pieces = _beyond(number[found["tenant"]], found, gaps, terms)
     whose, start, end = pieces
-    made = np.array(
-        [_newest(scene, by_hand, *each) for each in zip(*pieces, strict=True)], np.int64
-    )
+    made = _makers(scene, by_hand, pieces)
     return Claims(
         "G28",
         whose,
@@ -107,11 +104,19 @@ def _beyond(
     return whose, start, end
 
 
-def _newest(scene: Scene, by_hand: Bools, tenant: int, _start: int, end: int) -> int:
-    """Return the newest row made by hand that ended before an instant."""
-    ends = integers(scene.known.tenants["end_time"])
-    rows = np.flatnonzero(by_hand & (_groups(scene) == tenant) & (ends != NAT) & (ends < end))
-    return int(rows[np.argmax(ends[rows])])
+def _makers(scene: Scene, by_hand: Bools, pieces: tuple[Ints, Ints, Ints]) -> Ints:
+    """Return the newest row made by hand that could be restored before the end of each piece."""
+    whose, _, end = pieces
+    made = np.full(len(whose), -1)
+    for view in scene.views() if len(whose) else ():
+        chains, first = view.certain, view.part.first
+        rows = view.part.rows_of(np.arange(len(chains.group)))
+        good = np.flatnonzero(chains.restorable & by_hand[rows])
+        for turn in np.flatnonzero((whose >= first) & (whose < first + view.part.count)):
+            there = chains.group[good] == whose[turn] - first
+            mine = good[there & (chains.usable_from[good] < end[turn])]
+            made[turn] = rows[mine[np.argmax(chains.checkpoint[mine])]]
+    return made
 
 
 def _groups(scene: Scene) -> Ints:

@@ -235,7 +235,7 @@ def _now(view: View, chains: Chains, limit: Ints) -> dict[str, Any]:
     # Where the facts are those of a window, what began after it is not among them.
     seen = [each for each in (known.as_of, known.window.end) if each is not None]
     now = NAT if known.as_of is None else micro(min(seen))
-    newest, never = newest_at(view, chains, now)
+    newest, never, _ = newest_at(view, chains, now)
     origin = np.where(never, view.first, newest) if view.scene.begin is None else newest
     unbounded = (origin == NAT) | (origin == NEVER)
     # A tenant set begins after its cluster set, so it may begin after the window's end.

@@ -241,7 +241,8 @@ def gaps_in(
     dict of str to ndarray
         What `coverage_gaps` makes its columns of: tenants are numbers among all, times and lengths
         microseconds, sets rows of the frame (-1: none), `causes` bits in the order of `CAUSES`;
-        `runs` are the rows of the attempts, one gap's after the other's.
+        `good` counts the attempts that can be restored, `runs` are the rows of all of them, one
+        gap's after the other's.
     """
     chains = view.trusting if trust_unknown else view.certain
     gaps = gaps_of(view, chains, bound)
@@ -373,6 +374,7 @@ class _Causes:
             "causes": bits,
             "attempts": attempts,
             "failed": np.bincount(gap[failed], minlength=len(gaps.group)).astype(np.int64),
+            "good": np.bincount(gap[good], minlength=len(gaps.group)).astype(np.int64),
             "runs": self.view.part.rows_of(run),
         }
 

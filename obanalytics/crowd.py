@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from obanalytics.kinds import Claims
     from obanalytics.phrases import Texts
     from obanalytics.presence import Lives
-    from obanalytics.recovery import Ints
+    from obanalytics.recovery import Bools, Ints
     from obanalytics.schema import Facts
 
 _SECOND = 1_000_000  # [µs]
@@ -139,22 +140,37 @@ class Crowd:
         array of str
             Such as ``orders of prod-1``; with its id where two would read the same.
         """
-        place, whose = pd.factorize(tenant)
-        named = self.frame(named=True).iloc[whose]
+        return self._called.take(pa.array(tenant))
+
+    @cached_property
+    def _called(self) -> Texts:
+        """How everybody is called."""
+        named, join = self.frame(named=True), pc.binary_join_element_wise
         names, ids = named["tenant_name"], named["tenant_id"]
-        where = named["instance_name"].where(named["instance_name"].notna(), named["instance_id"])
-        here = _texts(where)
+        here = self._places.take(pa.array(self.instance))
         # A whole instance has no tenant, and a tenant may have no name.
         alone = pa.array(ids.isna())
         name = _texts(names.where(names.notna(), ids).fillna("-"))
-        join = pc.binary_join_element_wise
         called = pc.if_else(alone, here, join(name, here, pa.scalar(" of ")))
-        twice = pd.Series(called.to_pylist(), dtype="object").duplicated(keep=False).to_numpy()
-        if twice.any():
+        if (twice := _repeated(called)).any():
             one = _texts(ids.fillna("-"))
             longer = join(name, pa.scalar(" ("), one, pa.scalar(") of "), here, pa.scalar(""))
             called = pc.if_else(pc.and_not(pa.array(twice), alone), longer, called)
-        return called.take(pa.array(place))
+        return called
+
+    @cached_property
+    def _places(self) -> Texts:
+        """How every instance is called: by its name, with its id where two have one."""
+        names, ids = pd.Series(self.instance_names, dtype="object"), pd.Series(self.instances)
+        called, own = _texts(names.where(names.notna(), ids)), _texts(ids)
+        join = pc.binary_join_element_wise
+        longer = join(called, pa.scalar(" ("), own, pa.scalar(")"), pa.scalar(""))
+        return pc.if_else(pa.array(_repeated(called)), longer, called)
+
+
+def _repeated(texts: Texts) -> Bools:
+    """Tell which texts are there more than once."""
+    return pd.Series(texts.to_pylist(), dtype="object").duplicated(keep=False).to_numpy()
 
 
 def _texts(values: pd.Series) -> Texts:
@@ -218,12 +234,13 @@ class Told:
             by = np.lexsort((point, group))
             good, group = good[by], group[by]
         last = np.flatnonzero(np.append(np.diff(group) != 0, [True]))[: len(group)]
-        who = group[last] + first
-        self.best[who] = view.part.rows_of(good[last])
+        who, sets = group[last] + first, good[last]
         if view.vendor is None and chains.usable_until is None:
-            self.newest[who], self.never[who] = chains.checkpoint[good[last]], False
+            self.newest[who], self.never[who] = chains.checkpoint[sets], False
+            self.best[who] = view.part.rows_of(sets)
         else:
-            self.newest[mine], self.never[mine] = newest_at(view, chains, view_now(view))
+            newest, self.never[mine], sets = newest_at(view, chains, view_now(view))
+            self.newest[mine], self.best[mine] = newest, view.part.rows_of(sets)
 
 
 def view_now(view: View) -> int:

@@ -360,7 +360,7 @@ def pieces_of(view: View, chains: Chains) -> Pieces:
     return _cut(view, course, np.arange(len(course.group)))
 
 
-def newest_at(view: View, chains: Chains, moment: int) -> tuple[Ints, Bools]:
+def newest_at(view: View, chains: Chains, moment: int) -> tuple[Ints, Bools, Ints]:
     """Return the newest instant that every tenant could be restored to at an instant.
 
     Parameters
@@ -378,16 +378,17 @@ def newest_at(view: View, chains: Chains, moment: int) -> tuple[Ints, Bools]:
         `NAT` where there is none [µs].
     never : ndarray of bool
         Whether there was none before either.
+    which : ndarray of int
+        The set that it is restored from; -1 where there is none.
     """
     course, tenants = _course(view, chains), np.arange(view.part.count)
     at = search(course.group, course.when, tenants, np.full(len(tenants), moment), "right") - 1
     if not len(course.group):
-        return np.full(len(tenants), NAT), np.ones(len(tenants), bool)
+        return np.full(len(tenants), NAT), np.ones(len(tenants), bool), np.full(len(tenants), -1)
     never = (at < 0) | (course.group[at] != tenants)
-    newest = np.where(
-        course.flat[at], np.minimum(course.checkpoint[at], moment), course.checkpoint[at]
-    )
-    return np.where(never, NAT, newest), never
+    newest = course.checkpoint[at]
+    newest = np.where(course.flat[at], np.minimum(newest, moment), newest)
+    return np.where(never, NAT, newest), never, np.where(never, -1, course.set[at])
 
 
 def gaps_of(view: View, chains: Chains, bound: Ints) -> Gaps:

@@ -99,9 +99,8 @@ class _Room:
         return heads, np.append(heads[1:], len(sets)) - 1 if len(sets) else sets
 
     def over(self, sets: Ints) -> Ints:
-        """Return when each set ended, or else began."""
-        end, start = self.chains.end[sets], self.chains.start[sets]
-        return np.where(end != NAT, end, np.where(start == NEVER, NAT, start))
+        """Return when each set ended, or else began; the later, where the clock was wrong."""
+        return np.maximum(self.chains.end[sets], self.begun(sets))
 
     def begun(self, sets: Ints) -> Ints:
         """Return when each set began."""
@@ -121,7 +120,7 @@ def _orphans(room: _Room) -> list[Claims]:
     lost = np.flatnonzero(chains.ok & ~chains.restorable)
     if not len(lost):
         return []
-    group, breaker = chains.group[lost], chains.mark[lost].astype(np.int64) >> 1
+    group, breaker = chains.group[lost], _first_break(chains, lost)
     apart = (group[1:] != group[:-1]) | (breaker[1:] != breaker[:-1])
     heads, tails = room.runs_of(lost, apart)
     breaker, group, first = breaker[heads], group[heads], room.heads[group[heads]]
@@ -140,6 +139,20 @@ def _orphans(room: _Room) -> list[Claims]:
         runs = _Runs(lost, heads[some], tails[some], extra[some])
         made.append(_lost(room, kind, runs, why[some], surety[some]))
     return made
+
+
+def _first_break(chains: Chains, lost: Ints) -> Ints:
+    """Return the first set that broke the chain of each: others behind it may be bad, too."""
+    breaker = chains.mark[lost].astype(np.int64) >> 1
+    while True:
+        before = np.maximum(breaker - 1, 0)
+        again = ~chains.full[breaker] & (breaker > 0)
+        again &= (chains.mark[before] & 1 == 0) & (chains.group[before] == chains.group[breaker])
+        earlier = chains.mark[before].astype(np.int64) >> 1
+        again &= earlier < breaker
+        if not again.any():
+            return breaker
+        breaker = np.where(again, earlier, breaker)
 
 
 class _Runs(NamedTuple):
@@ -235,13 +248,14 @@ def _overlong(room: _Room) -> list[Claims]:
     chains, terms = room.chains, room.terms
     open_ = np.flatnonzero((room.view.part.state == _RUNNING) & (chains.own > 0))
     open_ = open_[(chains.end[open_] == NAT) & (chains.start[open_] < terms.now)]
+    open_ = open_[terms.owing(chains.group[open_] + room.first)]
     tenant, age = chains.group[open_] + room.first, terms.now - chains.start[open_]
     given = terms.limits.max_running[tenant]
-    inferred = given == NAT
-    limit = np.where(inferred, _usual(room, open_), given)
+    inferred, (usual, seen) = given == NAT, _usual(room, open_)
+    limit = np.where(inferred, usual, given)
     late = np.flatnonzero(age > limit)
     sets = open_[late]
-    origin = np.where(inferred, "inferred", terms.origin("max_running", tenant))[late]
+    origin = np.where(inferred & seen, "inferred", terms.origin("max_running", tenant))[late]
     since = terms.zone.at(chains.start[sets])
     running = room.claims(
         "G18",
@@ -266,11 +280,14 @@ def _overlong(room: _Room) -> list[Claims]:
     return [running, _stuck(room, open_)]
 
 
-def _usual(room: _Room, runs: Ints) -> Ints:
-    """Return how long runs may take, by those before them of their tenant and mode [µs]."""
+def _usual(room: _Room, runs: Ints) -> tuple[Ints, Bools]:
+    """Return how long runs may take, by those before them of their tenant and mode [µs].
+
+    And whether there were enough of them; else it is what a run may take of which nothing is known.
+    """
     chains = room.chains
     if not len(runs):
-        return runs
+        return runs, runs > 0
     past = runs[:, None] - np.arange(1, _LOOKED_BACK + 1)
     same = past >= room.heads[chains.group[runs]][:, None]
     past = np.maximum(past, 0)
@@ -281,8 +298,9 @@ def _usual(room: _Room, runs: Ints) -> Ints:
     middle = _medians(logs, same)
     spread = _MAD * _medians(np.abs(logs - middle[:, None]), same)
     upper = np.exp(middle + _DEVIATIONS * np.maximum(spread, _LEAST_SPREAD))
-    seen = np.maximum(upper, _LEAST_RUN).astype(np.int64)
-    return np.where(same.sum(axis=1) < _FEW_RUNS, _UNSEEN_RUN, seen)
+    enough = same.sum(axis=1) >= _FEW_RUNS
+    usual = np.maximum(np.where(enough, upper, 0), _LEAST_RUN).astype(np.int64)
+    return np.where(enough, usual, _UNSEEN_RUN), enough
 
 
 def _medians(values: Any, known: Bools) -> Any:  # noqa: ANN401 - arrays of numbers
@@ -326,12 +344,15 @@ def _overlapping(room: _Room) -> Claims:
     """Find runs that had not ended when the tenant's next began."""
     chains = room.chains
     both = (chains.start[1:] < chains.end[:-1]) & (chains.group[1:] == chains.group[:-1])
-    first = np.flatnonzero(both)
+    # One that is unfinished runs up to now; where a later one has ended it is stuck, and told so.
+    state, now = room.view.part.state, room.terms.now
+    open_ = (state[:-1] == _RUNNING) & (chains.end[:-1] == NAT) & (chains.end[1:] == NAT)
+    open_ &= (chains.group[1:] == chains.group[:-1]) & (chains.start[1:] < NEVER)
+    first = np.flatnonzero(both | open_)
     first = first[(chains.own[first] > 0) & (chains.own[first + 1] > 0)]
-    first = first[chains.start[first] <= chains.end[first]]
-    end = chains.end[first + 1]
-    until = np.where(end == NAT, chains.end[first], np.minimum(chains.end[first], end))
-    until = np.maximum(until, chains.start[first + 1])
+    ends = [np.where(each == NAT, now, each) for each in (chains.end[first], chains.end[first + 1])]
+    first = first[(keep := chains.start[first] <= ends[0])]
+    until = np.maximum(np.minimum(ends[0][keep], ends[1][keep]), chains.start[first + 1])
     length = until - chains.start[first + 1]
     return room.claims(
         "G19",
@@ -494,7 +515,7 @@ def _clock(room: _Room) -> Claims:
     odd = (chains.end < chains.start) & (chains.end != NAT) & (chains.start != NEVER)
     sets = np.flatnonzero(odd | (chains.own == _BAD_TIMES))
     backwards = odd[sets]
-    start, end = room.begun(sets), room.over(sets)
+    start, end = room.begun(sets), chains.end[sets]
     point = chains.checkpoint[sets]
     zone = room.terms.zone
     before = say(
@@ -512,8 +533,8 @@ def _clock(room: _Room) -> Claims:
     return room.claims(
         "G32",
         sets,
-        start=np.where(backwards, end, start),
-        end=np.where(backwards, start, end),
+        start=start,
+        end=np.maximum(start, end),
         text=say(
             either(backwards, before, beside), "; expected start, checkpoint and end in this order"
         ),

@@ -13,15 +13,15 @@ from obanalytics.coverage import CAUSES, Clusters, gaps_in, joined
 from obanalytics.crowd import Crowd, Told, table_of
 from obanalytics.curve import micro, scene_of
 from obanalytics.faults import faults_in
-from obanalytics.kinds import HOUR, KINDS, Claims, Terms
+from obanalytics.kinds import HOUR, KINDS, Ages, Claims, Standing, Terms
 from obanalytics.phrases import Zone, say, spelled, times_over
 from obanalytics.policy import Policy
 from obanalytics.presence import FATES, lives_of, presence_of
 from obanalytics.recovery import NAT, NEVER
-from obanalytics.reserves import Ages, reserve_faults
+from obanalytics.reserves import reserve_faults
 from obanalytics.rollcall import presence_faults, unprotected, unread
 from obanalytics.rounds import run_faults
-from obanalytics.schema import BackupSets
+from obanalytics.schema import BackupSets, facts
 
 if TYPE_CHECKING:
     from obanalytics.presence import Lives
@@ -101,7 +101,8 @@ class _Court:
         self, sets: BackupSets | pd.DataFrame, policy: Policy, as_of: Instant | None
     ) -> None:
         self.sets, self.policy = sets, policy
-        self.scene = scene_of(sets, None, None, as_of)
+        until = _until(sets, as_of)
+        self.scene = scene_of(sets, None, until, until)
         self.known = self.scene.known
         self.lives: Lives = lives_of(self.scene, sets)
         self.failed = dict(sets.source.failed) if isinstance(sets, BackupSets) else {}
@@ -109,18 +110,19 @@ class _Court:
         wanted = policy.override or policy.exclude
         limits = policy.limits(self.crowd.frame(named=bool(wanted)))
         count = len(self.crowd.instance)
-        until, doubted = np.full(count, NEVER), np.zeros(count, bool)
+        until, doubted, seen = np.full(count, NEVER), np.zeros(count, bool), np.full(count, NAT)
+        seen[: len(self.lives.last)] = self.lives.last
         until[: len(self.lives.until)] = self.lives.until
         doubted[: len(self.lives.until)] = self.lives.fate == _UNLISTED
         now = NAT if self.known.as_of is None else micro(self.known.as_of)
         excused = self._excused if policy.maintenance else None
-        self.terms = Terms(now, Zone(policy.tz), limits, until, doubted, excused)
+        self.terms = Terms(now, Zone(policy.tz), limits, until, doubted, seen, excused)
 
     def verdict(self) -> pd.DataFrame:
         """Return the table."""
-        claims = [each for each in self._heard() if len(each)]
-        claims += [each for each in [self._unnoticed(claims)] if len(each)]
-        claims = [each for each in map(self._judged, claims) if len(each)]
+        claims = [each for each in map(self._judged, self._heard()) if len(each)]
+        more = self._judged(self._unnoticed(claims))
+        claims += [more] if len(more) else []
         made = table_of(claims, self.scene.known, self.crowd)
         if self.policy.acknowledge and len(made) and self.known.as_of is not None:
             known, _ = self.policy.acknowledged(made, self.known.as_of)
@@ -141,11 +143,12 @@ class _Court:
             claims += faults_in(view, terms) + run_faults(view, terms) + log_faults(view, terms)
             claims += reserve_faults(view, terms, ages)
         gaps = joined(parts)
+        standing = Standing(told.newest, told.never, told.best)
         if parts:
-            bits = gaps["causes"]
-            silent, late = (bits >> CAUSES.index(each) & 1 > 0 for each in ("silent", "late"))
-            claims += Breaches(gaps, told.never, terms, silent, late).claims()
-        claims.append(loss_now(told.newest, told.never, told.best, terms))
+            silent = gaps["causes"] >> CAUSES.index("silent") & 1 > 0
+            asked = None if self.scene.begin is None else ages
+            claims += Breaches(gaps, standing, terms, asked, silent).claims()
+        claims.append(loss_now(standing, terms))
         claims += self._called(gaps)
         return claims
 
@@ -156,8 +159,8 @@ class _Court:
         claims.append(unread(self.failed, crowd.numbers([*self.failed]), terms))
         presence = presence_of(self.scene, self.lives)
         if presence is not None and self.known.clusters is not None:
-            whose = presence, self.lives, self.known.clusters
-            claims += presence_faults(*whose, crowd.numbers, terms)
+            frames = self.known.clusters, self.known.tenants
+            claims += presence_faults(presence, self.lives, frames, crowd.numbers, terms)
         if self.scene.model == "point":
             claims.append(rescued(self.scene, gaps, terms))
         return claims
@@ -171,8 +174,11 @@ class _Court:
                 for each in (self.scene.tenants, table[table["created_time"].notna()])
             ]
             dated = whose[0].isin(whose[1])
-        begin = self.known.window.start
-        return Ages(self.lives.since, dated, NAT if begin is None else micro(begin))
+        since, begin = self.lives.since, self.known.window.start
+        instance = self.scene.tenants["instance_id"].cat.codes.to_numpy()
+        first = np.full(int(instance.max(initial=-1)) + 1, NEVER)
+        np.minimum.at(first, instance, since)
+        return Ages(since, dated, since > first[instance], NAT if begin is None else micro(begin))
 
     def _unnoticed(self, claims: list[Claims]) -> Claims:
         """Find tenants of whom a fault lasted for longer than sets are kept."""
@@ -279,6 +285,13 @@ class _Court:
         return bool((micro(start) > self.terms.now - days[days != NAT]).all())
 
 
+def _until(sets: BackupSets | pd.DataFrame, as_of: Instant | None) -> pd.Timestamp | None:
+    """Return up to when it can be judged: of what was not asked for, or comes, nothing is known."""
+    known = facts(sets, as_of)
+    ends = [each for each in (known.as_of, known.window.end) if each is not None]
+    return min(ends, default=None)
+
+
 _LASTING = ("G4", "G5", "G6", "G11", "G12", "G16", "G24")
-_TIMED = ("G2", "G3", "G4", "G5", "G6", "G8", "G9", "G18", "G19", "G24")
+_TIMED = ("G2", "G3", "G4", "G5", "G6", "G8", "G9", "G18", "G19", "G21", "G24")
 _UNLISTED = FATES.index("unlisted")

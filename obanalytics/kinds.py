@@ -77,6 +77,45 @@ KINDS = {row[0]: Kind(*row[1:]) for row in _ROWS}
 """Every kind by its id: `G1` to `G33` as backup tools know them, `G34` is ours."""
 
 
+class Standing(NamedTuple):
+    """What each tenant that has sets could be restored to now.
+
+    Parameters
+    ----------
+    newest : ndarray of int
+        The newest instant; `NAT`: none [µs].
+    never : ndarray of bool
+        Whether there never was one.
+    best : ndarray of int
+        The row of the set that it is restored from; -1: none.
+    """
+
+    newest: Ints
+    never: Bools
+    best: Ints
+
+
+class Ages(NamedTuple):
+    """How old the tenants that have sets are.
+
+    Parameters
+    ----------
+    since : ndarray of int
+        When each is first known; `NEVER` where it is not [µs].
+    dated : ndarray of bool
+        Whether that is its creation, as the inventory tells it.
+    new : ndarray of bool
+        Whether others of its instance are known from before.
+    asked : int
+        Since when sets were asked for; `NAT`: all [µs].
+    """
+
+    since: Ints
+    dated: Bools
+    new: Bools
+    asked: int
+
+
 @dataclass(slots=True)
 class Terms:
     """What tenants are held against.
@@ -93,6 +132,8 @@ class Terms:
         Until when each tenant owes backups; `NEVER` where it still does [µs].
     doubted : ndarray of bool
         Of which tenants it is not known whether they are still there.
+    seen : ndarray of int
+        When each was last seen [µs].
     excused : callable or None
         Tells of tenants and instants [µs] whether nothing is owed then; None: it always is.
     """
@@ -102,6 +143,7 @@ class Terms:
     limits: PolicyLimits
     until: Ints
     doubted: Bools
+    seen: Ints
     excused: Callable[[Ints, Ints], Bools] | None = None
 
     def owing(self, tenants: Ints) -> Bools:

@@ -261,10 +261,10 @@ class _Inventory:
         if len(later):  # those of which only later rows tell were perhaps not there yet
             seen = set(later.itertuples(index=False, name=None))
             whose = zip(table["instance_id"], table["tenant_id"], strict=True)
-            owes &= (
-                ~np.array([each in seen for each in whose], bool) | table["created_time"].notna()
-            )
-        return table.loc[owes & (self.places(table) < 0), names].reset_index(drop=True)
+            later_only = np.array([each in seen for each in whose], bool)
+            owes &= ~later_only | table["created_time"].notna()
+        lone = owes & (self.places(table) < 0)
+        return table.loc[lone, names].sort_values(names[:2], ignore_index=True)
 
 
 def _codes(values: pd.Series, names: pd.Index) -> Ints:

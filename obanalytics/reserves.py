@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,31 +13,12 @@ from obanalytics.retention import reserves_in
 
 if TYPE_CHECKING:
     from obanalytics.curve import View
-    from obanalytics.kinds import Terms
+    from obanalytics.kinds import Ages, Terms
     from obanalytics.recovery import Bools, Ints
     from obanalytics.retention import Reserves
 
 _INFERRED, _UNKNOWN = CERTAINTIES.index("inferred"), CERTAINTIES.index("unknown")
 _WARNING, _INFO = SEVERITIES.index("warning"), SEVERITIES.index("info")
-
-
-@dataclass(slots=True)
-class Ages:
-    """How old the tenants are.
-
-    Parameters
-    ----------
-    since : ndarray of int
-        When each is first known; `NEVER` where it is not [µs].
-    dated : ndarray of bool
-        Whether that is its creation, as the inventory tells it.
-    asked : int
-        Since when sets were asked for; `NAT`: all [µs].
-    """
-
-    since: Ints
-    dated: Bools
-    asked: int
 
 
 def reserve_faults(view: View, terms: Terms, ages: Ages) -> list[Claims]:
@@ -82,6 +62,7 @@ class _Shelf:
         limits = terms.limits
         self.limits = {name: getattr(limits, name)[mine] for name in _LIMITS}
         self.since, self.dated, self.asked = ages.since[mine], ages.dated[mine], ages.asked
+        self.new = ages.new[mine]
         self.owing = terms.owing(np.arange(self.first, self.first + self.count))
         self.reserves: Reserves = reserves_in(
             view, self.limits["retention"], self.limits["full_every"]
@@ -227,7 +208,10 @@ class _Shelf:
     def few(self) -> Claims:
         """Find tenants with fewer full sets to fall back on than are required."""
         least, there = self.limits["min_redundancy"], self.reserves.usable_fulls
-        some = np.flatnonzero(self.owing & (there < least))
+        # Before its first full a new tenant has as long as for its first restore point.
+        patience = self.limits["rpo"] + self.limits["grace"]
+        new = self.new & (self._best() < 0) & (self.terms.now - self.since <= patience)
+        some = np.flatnonzero(self.owing & (there < least) & ~new)
         return self._claims(
             "G13",
             some,
@@ -281,7 +265,7 @@ class _Shelf:
     def overdue(self) -> Claims:
         """Find tenants with sets that the recovery window needs no longer."""
         many = self.reserves.overdue
-        some = np.flatnonzero(many > 0)
+        some = np.flatnonzero((many > 0) & self.owing)
         oldest = self.reserves.oldest_overdue[some]
         since = self.reserves.overdue_since[some]
         # The server looks every hour.
@@ -434,6 +418,15 @@ class _Shelf:
 
 _MAY_BE_NEW = ", unless the tenant is new: nobody tells when it was created"
 _LIMITS = (
-    *("full_every", "grace", "max_chain", "rto", "min_redundancy", "retention", "copy_within"),
+    *(
+        "rpo",
+        "full_every",
+        "grace",
+        "max_chain",
+        "rto",
+        "min_redundancy",
+        "retention",
+        "copy_within",
+    ),
     "export_within",
 )

@@ -10,6 +10,7 @@ from obanalytics.kinds import CERTAINTIES, HOUR, SEVERITIES, Claims
 from obanalytics.phrases import counted, either, numbered, say, spelled, times_over, words_of
 from obanalytics.presence import FATES, KINDS
 from obanalytics.recovery import NAT, integers
+from obanalytics.wording import plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +30,7 @@ _PROVED, _UNKNOWN = CERTAINTIES.index("proved"), CERTAINTIES.index("unknown")
 def presence_faults(
     presence: Presence,
     lives: Lives,
-    clusters: pd.DataFrame,
+    frames: tuple[pd.DataFrame, pd.DataFrame],
     number_of: Callable[[Any], Ints],
     terms: Terms,
 ) -> list[Claims]:
@@ -41,8 +42,8 @@ def presence_faults(
         What `presence_of` found.
     lives : Lives
         Until when each tenant owes backups.
-    clusters : DataFrame
-        The cluster sets.
+    frames : tuple of DataFrame
+        The cluster sets, and those of the tenants.
     number_of : callable
         Returns the numbers of instances.
     terms : Terms
@@ -56,8 +57,8 @@ def presence_faults(
     return [
         _lacking(presence, terms),
         _gone(presence, lives, terms),
-        _new(presence, terms),
-        _sizes(presence, clusters, number_of, terms),
+        _new(presence, frames[1], terms),
+        _sizes(presence, frames[0], number_of, terms),
     ]
 
 
@@ -126,17 +127,18 @@ _WHERE = [
 ]
 
 
-def _new(presence: Presence, terms: Terms) -> Claims:
+def _new(presence: Presence, tenants: pd.DataFrame, terms: Terms) -> Claims:
     """Find tenants that appeared."""
     tenant = presence.new_tenant
+    first = integers(tenants["start_time"].array[presence.new_row])
     return Claims(
         "G25",
         tenant,
         presence.new_start,
         presence.new_start,
         say(
-            "appeared in the cluster sets at ",
-            terms.zone.at(presence.new_start),
+            "in the cluster sets since ",
+            terms.zone.at(first),
             words_of(presence.new_full.astype(np.int64), _HAS_FULL),
         ),
         np.ones(len(tenant)),
@@ -208,7 +210,7 @@ def unprotected(table: pd.DataFrame, first: int, terms: Terms) -> Claims:
     allowed, created = limits.rpo[mine] + limits.grace[mine], integers(table["created_time"])
     dated = created != NAT
     some = np.flatnonzero(~dated | (terms.now - np.where(dated, created, 0) > allowed))
-    dated, created, allowed = dated[some], created[some], allowed[some]
+    dated, created = dated[some], created[some]
     age = np.where(dated, terms.now - np.where(dated, created, 0), 0)
     return Claims(
         "G1",
@@ -223,12 +225,14 @@ def unprotected(table: pd.DataFrame, first: int, terms: Terms) -> Claims:
                 words_of(0 * some, [""]),
             ),
             "; a first set within ",
-            spelled(allowed),
-            " (RPO and grace) was expected",
-            times_over(age, allowed),
+            spelled(limits.rpo[some + first]),
+            " (RPO) and ",
+            spelled(limits.grace[some + first]),
+            " of grace was expected",
+            times_over(age, limits.rpo[some + first]),
         ),
         np.where(dated, age / HOUR, np.nan),
-        allowed / HOUR,
+        limits.rpo[some + first] / HOUR,
         terms.origin("rpo", some + first),
     )
 
@@ -258,7 +262,7 @@ def unread(failed: dict[str, str], tenant: Ints, terms: Terms) -> Claims:
         np.full(count, terms.now),
         say(
             "the instance could not be read, nothing is known of its backups: ",
-            words_of(np.arange(count), [*failed.values()]),
+            words_of(np.arange(count), [plain(each) for each in failed.values()]),
         ),
         np.full(count, np.nan),
         np.nan,

@@ -62,6 +62,7 @@ def _lost(missed: Missed, view: View, terms: Terms) -> Claims:
     )
     begun = say(counted(missed.attempts, "set"), " begun then cannot be restored")
     why = either(missed.attempts > 0, begun, "no set was begun then")
+    doubted = terms.doubted[tenant] & (missed.first > terms.seen[tenant])
     every = say("; one was expected every ", spelled(missed.every))
     return Claims(
         "G7",
@@ -74,7 +75,7 @@ def _lost(missed: Missed, view: View, terms: Terms) -> Claims:
         np.where(inferred, "inferred", terms.origin("schedule", tenant)),
         view.part.rows_of(around[there]),
         there.sum(axis=1),
-        certainty=np.where(terms.doubted[tenant], _UNKNOWN, _sure(inferred)),
+        certainty=np.where(doubted, _UNKNOWN, _sure(inferred)),
     )
 
 

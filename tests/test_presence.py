@@ -486,7 +486,7 @@ def test_the_drawn_histories_hold_every_kind_of_trouble() -> None:
     """A second way that is never asked anything agrees with everything."""
     seen: set[str] = set()
 
-    @settings(max_examples=400, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=2000, deadline=None, database=None, derandomize=True)
     @given(histories())
     def look(history: History) -> None:
         for each in verdicts(history).values():
@@ -495,9 +495,7 @@ def test_the_drawn_histories_hold_every_kind_of_trouble() -> None:
 
     look()
     presences = {"present", "failed", "missing", "new", "gone", "running", "unknown"}
-    kinds = presences | set(presence.FATES) | {f"run of {kind}" for kind in presence.KINDS}
-    # Three or more at the end without an inventory are seldom drawn: they have cases of their own.
-    assert seen >= kinds - {"unlisted", "run of gone"}
+    assert seen >= presences | set(presence.FATES) | {f"run of {kind}" for kind in presence.KINDS}
 
 
 # --- cases worked by hand ------------------------------------------------------------------------
