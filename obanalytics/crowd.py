@@ -121,9 +121,9 @@ class Crowd:
         dict of str to Series
             `instance_id`, `instance_name`, `tenant_id`, `tenant_name`.
         """
-        named = self.frame(named=True)
+        named, whose = self.frame(named=True), np.flatnonzero(np.bincount(tenant))
         return {
-            name: pd.Series(_categories(named[name], tenant))
+            name: pd.Series(_categories(named[name], whose, tenant))
             for name in ("instance_id", "instance_name", "tenant_id", "tenant_name")
         }
 
@@ -184,15 +184,13 @@ def _shown(text: Any) -> str:  # noqa: ANN401 - a name as it was sent
     return text if text.isprintable() and text.strip() else plain(text)
 
 
-def _categories(values: pd.Series, tenant: Ints) -> pd.Categorical:
-    """Return labels of some, as categories."""
-    codes, names = pd.factorize(values, sort=True)
-    used = np.unique(codes[tenant])
-    used = used[used >= 0]
-    of = np.full(len(names) + 1, -1)
-    of[used] = np.arange(len(used))
-    dtype = pd.CategoricalDtype(pd.Index(names[used], dtype="str"))
-    return pd.Categorical.from_codes(of[codes[tenant]], dtype=dtype)
+def _categories(values: pd.Series, whose: Ints, tenant: Ints) -> pd.Categorical:
+    """Return labels of some, as categories; `whose` are those that are among them."""
+    codes, names = pd.factorize(values.iloc[whose], sort=True)
+    of = np.full(len(values), -1)
+    of[whose] = codes
+    dtype = pd.CategoricalDtype(pd.Index(names, dtype="str"))
+    return pd.Categorical.from_codes(of[tenant], dtype=dtype)
 
 
 class Told:

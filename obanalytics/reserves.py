@@ -210,8 +210,11 @@ class _Shelf:
         least, there = self.limits["min_redundancy"], self.reserves.usable_fulls
         # Before its first full a new tenant has as long as for its first restore point.
         patience = self.limits["rpo"] + self.limits["grace"]
-        new = self.new & (self._best() < 0) & (self.terms.now - self.since <= patience)
-        some = np.flatnonzero(self.owing & (there < least) & ~new)
+        young = self.new & (self.terms.now - self.since <= patience)
+        short = self.owing & (there < least)
+        if (short & young).any():
+            short &= ~(young & (self._best() < 0))
+        some = np.flatnonzero(short)
         return self._claims(
             "G13",
             some,
