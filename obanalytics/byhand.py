@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from obanalytics.coverage import Clusters, gaps_in, joined
 from obanalytics.curve import scene_of
@@ -38,11 +39,12 @@ def rescued(scene: Scene, gaps: dict[str, Any], terms: Terms) -> Claims:
         had never been.
     """
     by_hand, number = _by_hand(scene)
-    found, window = {"tenant": number[:0]}, scene.known.window
+    found: dict[str, Any] = {"tenant": number[:0]}
     if len(number):
         frame = scene.known.tenants
         alone = frame[np.isin(_groups(scene), number) & ~by_hand]
-        other = scene_of(alone, window.start, window.end, scene.known.as_of)
+        start, end = scene.known.window.start, pd.Timestamp(scene.end, unit="us", tz="UTC")
+        other = scene_of(alone, start, end, scene.known.as_of)
         bound, clusters = (terms.limits.rpo + terms.limits.grace)[number], Clusters(other)
         found = joined(
             [
@@ -53,6 +55,7 @@ def rescued(scene: Scene, gaps: dict[str, Any], terms: Terms) -> Claims:
     pieces = _beyond(number[found["tenant"]], found, gaps, terms)
     whose, start, end = pieces
     made = _makers(scene, by_hand, pieces)
+    there = made >= 0
     return Claims(
         "G28",
         whose,
@@ -70,8 +73,8 @@ def rescued(scene: Scene, gaps: dict[str, Any], terms: Terms) -> Claims:
         (end - start) / HOUR,
         0.0,
         terms.origin("rpo", whose),
-        made,
-        np.ones(len(whose), np.int64),
+        made[there],
+        there.astype(np.int64),
         certainty="inferred",
     )
 
@@ -115,7 +118,8 @@ def _makers(scene: Scene, by_hand: Bools, pieces: tuple[Ints, Ints, Ints]) -> In
         for turn in np.flatnonzero((whose >= first) & (whose < first + view.part.count)):
             there = chains.group[good] == whose[turn] - first
             mine = good[there & (chains.usable_from[good] < end[turn])]
-            made[turn] = rows[mine[np.argmax(chains.checkpoint[mine])]]
+            if len(mine):
+                made[turn] = rows[mine[np.argmax(chains.checkpoint[mine])]]
     return made
 
 

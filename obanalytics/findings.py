@@ -187,7 +187,7 @@ class _Court:
         for each in claims:
             if each.kind not in _LASTING:
                 continue
-            over = np.flatnonzero((each.end < terms.now) & (each.start != NAT))
+            over = np.flatnonzero((each.end != NAT) & (each.start != NAT))
             took = (each.end - each.start)[over]
             by = np.argsort(took)
             tenant, took, start = each.tenant[over][by], took[by], each.start[over][by]
@@ -202,7 +202,7 @@ class _Court:
             begun,
             begun + took,
             say(
-                "a fault lasted ",
+                "a fault lasted, or lasts, ",
                 spelled(took),
                 ", ",
                 terms.zone.between(begun, begun + took),
@@ -292,6 +292,6 @@ def _until(sets: BackupSets | pd.DataFrame, as_of: Instant | None) -> pd.Timesta
     return min(ends, default=None)
 
 
-_LASTING = ("G4", "G5", "G6", "G11", "G12", "G16", "G24")
+_LASTING = ("G3", "G4", "G5", "G6", "G11", "G12", "G16", "G24")
 _TIMED = ("G2", "G3", "G4", "G5", "G6", "G8", "G9", "G18", "G19", "G21", "G24")
 _UNLISTED = FATES.index("unlisted")

@@ -346,7 +346,7 @@ class _Shelf:
         )
         here = (storage.codes[part.rows] == code) & (part.own == SOUND)
         here &= self.chains.restorable[part.sets]
-        newest = self._newest(here)
+        newest, rows = self._newest(here)
         within, now = self.limits["copy_within"], self.terms.now
         age = np.where(newest == NAT, NAT, now - newest)
         old = (newest != NAT) & (within != NAT) & (age > within)
@@ -365,7 +365,7 @@ class _Shelf:
         return self._claims(
             "G26",
             some,
-            np.full(len(some), -1),
+            rows[some],
             start=newest[some],
             text=say(text, "; expected ", expected, times_over(known, np.where(none, 0, limit))),
             measured=np.where(none, np.nan, age / HOUR),
@@ -373,12 +373,15 @@ class _Shelf:
             key="copies",
         )
 
-    def _newest(self, here: Bools) -> Ints:
-        """Return the newest checkpoint of some rows, by tenant; `NAT` where there is none."""
-        newest = np.full(self.count, NAT)
-        part = self.view.part
-        np.maximum.at(newest, part.group[here], part.point[here])
-        return newest
+    def _newest(self, here: Bools) -> tuple[Ints, Ints]:
+        """Return the newest checkpoint of some rows, by tenant, and its row; `NAT`, -1: none."""
+        newest, row, part = np.full(self.count, NAT), np.full(self.count, -1), self.view.part
+        some = np.flatnonzero(here)
+        some = some[np.lexsort((some, part.point[some]))]
+        newest[part.group[some]] = part.point[some]  # the last one written has the newest
+        rows = part.rows
+        row[part.group[some]] = some + rows.start if isinstance(rows, slice) else rows[some]
+        return newest, row
 
     def exports(self) -> Claims:
         """Find tenants that have had no set to download for too long."""
@@ -389,7 +392,7 @@ class _Shelf:
         checked = np.zeros(self.count, bool)
         checked[part.group[~np.asarray(enabled.isna())]] = True
         may = enabled.to_numpy(dtype=bool, na_value=False) & self.chains.restorable[part.sets]
-        newest = self._newest(may)
+        newest, rows = self._newest(may)
         age = np.where(newest == NAT, NEVER, self.terms.now - newest)
         some = np.flatnonzero(checked & self.owing & (within != NAT) & (age > within))
         none, allowed = newest[some] == NAT, within[some]
@@ -402,7 +405,7 @@ class _Shelf:
         return self._claims(
             "G27",
             some,
-            np.full(len(some), -1),
+            rows[some],
             start=newest[some],
             text=say(
                 text, "; one of at most ", spelled(allowed), " expected", times_over(age, allowed)

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from obanalytics.presence import Lives, Presence
     from obanalytics.recovery import Ints
 
-_GONE, _LACKS = KINDS.index("gone"), ["do not have it", "have no more than a failed set of it"]
+_GONE = KINDS.index("gone")
+_LACKS = [
+    " in a row say done and do not have it, ",
+    " in a row say done, with a failed set of it, ",
+]
+_LACKS_ONE = [" says done and does not have it, ", " says done, with a failed set of it, "]
 _BY_INVENTORY = FATES.index("gone")
 _WARNING, _INFO = SEVERITIES.index("warning"), SEVERITIES.index("info")
 _PROVED, _UNKNOWN = CERTAINTIES.index("proved"), CERTAINTIES.index("unknown")
@@ -75,9 +80,7 @@ def _lacking(presence: Presence, terms: Terms) -> Claims:
         presence.end[some],
         say(
             counted(count, "cluster set"),
-            " in a row say done and ",
-            words_of(kind, _LACKS),
-            ", ",
+            either(count == 1, words_of(kind, _LACKS_ONE), words_of(kind, _LACKS)),
             terms.zone.between(presence.start[some], presence.end[some]),
             "; expected a done set of the tenant in each",
         ),

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from test_coverage_speed import Name
 
-# As rows come from the service, and in any order. Where a tenant's rows stand together the gaps alone
-# take a tenth of a second for a million rows; what is said of a hundred thousand findings does not.
+# As rows come from the service, and in any order. Where a tenant's rows stand together the gaps
+# alone take a tenth of a second for a million rows; to tell a hundred thousand findings does not.
 MOST = {"as listed": 3.0, "shuffled": 3.0, "in order": 5.0}
 LINEAR = 12.0
 
@@ -61,7 +61,8 @@ def test_findings_beside_gaps() -> None:
             print(f"  {who}, {MILLIONS[days]} M, {order:<12} {spent:7.3f} s")
             if who == "findings":
                 ratio = spent / took["gaps", days, order]
-                bounds[f"findings / gaps, {MILLIONS[days]} M, {order}"] = ratio, "at most", MOST[order]
+                name = f"findings / gaps, {MILLIONS[days]} M, {order}"
+                bounds[name] = ratio, "at most", MOST[order]
         growth = took["findings", LONG, ORDERS[0]] / took["findings", SHORT, ORDERS[0]]
         bounds["findings, 10 M / 1 M"] = growth, "at most", LINEAR
         for name, (value, how, bound) in bounds.items():
