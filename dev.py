@@ -1,4 +1,4 @@
-"""Run the project from a bare Python: ``python3 dev.py demo | test | lint | bench | env``.
+"""Run the project from a bare Python: ``python3 dev.py demo | test | lint | bench | accuracy``.
 
 Needs only the standard library: makes ``.venv`` beside this file, installs the project and its test
 tools there once, and starts the command asked for inside it.
@@ -25,7 +25,7 @@ CHECKS = (
     ("mypy",),
     ("lint-imports",),
 )
-USAGE = "usage: python3 dev.py demo | test [pytest options] | lint | bench | env"
+USAGE = "usage: python3 dev.py demo | test [pytest options] | lint | bench | accuracy | env"
 
 
 def run(*command: str, **options: object) -> int:
@@ -105,7 +105,7 @@ def lint() -> int:
 def main(arguments: list[str]) -> int:
     """Do what the first argument names."""
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if command not in {"demo", "test", "lint", "bench", "env"}:
+    if command not in {"demo", "test", "lint", "bench", "accuracy", "env"}:
         print(USAGE)
         return 2
     environment()
@@ -113,12 +113,15 @@ def main(arguments: list[str]) -> int:
         return run(*inside("obanalytics", "demo", *rest))
     if command == "lint":
         return lint()
+    if command == "accuracy":
+        return run(*inside("python", "tests/accuracy.py", "--write", *rest))
     if command == "bench":
         return run(*inside("pytest", "-m", "benchmark", "-s", "-q", "tests/benchmarks", *rest))
     if command == "test":
         system_tools()
         checked = lint()
-        return run(*inside("pytest", *rest)) or checked
+        # A process per core: the tests are independent, and most of their time is arithmetic.
+        return run(*inside("pytest", "-n", "auto", *rest)) or checked
     return 0
 
 
