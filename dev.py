@@ -25,6 +25,11 @@ CHECKS = (
     ("mypy",),
     ("lint-imports",),
 )
+PROGRAMS = {
+    "demo": ("obanalytics", "demo"),
+    "bench": ("pytest", "-m", "benchmark", "-s", "-q", "tests/benchmarks"),
+    "accuracy": ("python", "tests/accuracy.py", "--write"),
+}
 USAGE = "usage: python3 dev.py demo | test [pytest options] | lint | bench | accuracy | env"
 
 
@@ -105,18 +110,14 @@ def lint() -> int:
 def main(arguments: list[str]) -> int:
     """Do what the first argument names."""
     command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if command not in {"demo", "test", "lint", "bench", "accuracy", "env"}:
+    if command not in {*PROGRAMS, "test", "lint", "env"}:
         print(USAGE)
         return 2
     environment()
-    if command == "demo":
-        return run(*inside("obanalytics", "demo", *rest))
+    if command in PROGRAMS:
+        return run(*inside(*PROGRAMS[command], *rest))
     if command == "lint":
         return lint()
-    if command == "accuracy":
-        return run(*inside("python", "tests/accuracy.py", "--write", *rest))
-    if command == "bench":
-        return run(*inside("pytest", "-m", "benchmark", "-s", "-q", "tests/benchmarks", *rest))
     if command == "test":
         system_tools()
         checked = lint()
