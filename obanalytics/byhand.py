@@ -9,7 +9,7 @@ import pandas as pd
 
 from obanalytics.coverage import Clusters, gaps_in, joined
 from obanalytics.curve import scene_of
-from obanalytics.kinds import HOUR, Claims
+from obanalytics.kinds import CERTAINTIES, HOUR, Claims
 from obanalytics.phrases import say, spelled
 from obanalytics.presence import BY_HAND
 from obanalytics.quiet import Pieces, merged, without
@@ -52,9 +52,9 @@ def rescued(scene: Scene, gaps: dict[str, Any], terms: Terms) -> Claims:
                 for view in other.views()
             ]
         )
-    pieces = _beyond(number[found["tenant"]], found, gaps, terms)
-    whose, start, end = pieces
-    made = _makers(scene, by_hand, pieces)
+    whose, start, end, unknown = _beyond(number[found["tenant"]], found, gaps, terms)
+    made = _makers(scene, by_hand, (whose, start, end))
+    vague = np.where(unknown < end - start, _PARTLY, _UNKNOWN)
     there = made >= 0
     return Claims(
         "G28",
@@ -75,8 +75,11 @@ def rescued(scene: Scene, gaps: dict[str, Any], terms: Terms) -> Claims:
         terms.origin("rpo", whose),
         made[there],
         there.astype(np.int64),
-        certainty="inferred",
+        certainty=np.where(unknown > 0, vague, _INFERRED),
     )
+
+
+_INFERRED, _PARTLY, _UNKNOWN = map(CERTAINTIES.index, ("inferred", "partly", "unknown"))
 
 
 def _by_hand(scene: Scene) -> tuple[Bools, Ints]:
@@ -93,18 +96,22 @@ def _by_hand(scene: Scene) -> tuple[Bools, Ints]:
 
 def _beyond(
     tenant: Ints, found: dict[str, Any], gaps: dict[str, Any], terms: Terms
-) -> tuple[Ints, Ints, Ints]:
-    """Return what of some gaps is in no gap of all sets together: tenant, start, end."""
-    parts = [(tenant[:0],) * 3]
+) -> tuple[Ints, Ints, Ints, Ints]:
+    """Return what of some gaps is in no gap of all sets together.
+
+    Tenant, start, end, and how much of the gap that it is of is not known [µs].
+    """
+    parts = [(tenant[:0],) * 4]
     for who in np.unique(tenant):
         mine, own = np.flatnonzero(tenant == who), np.flatnonzero(gaps["tenant"] == who)
         end = np.minimum(found["end"][mine], terms.until[who])
         some = Pieces(mine, found["start"][mine], end)
         some = Pieces(*(each[some.start < some.end] for each in some))
         left = without(some, *merged(gaps["start"][own], gaps["end"][own]))
-        parts.append((np.full(len(left.start), who), left.start, left.end))
-    whose, start, end = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return whose, start, end
+        unknown = found["unknown"][left.index]
+        parts.append((np.full(len(left.start), who), left.start, left.end, unknown))
+    whose, start, end, vague = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return whose, start, end, vague
 
 
 def _makers(scene: Scene, by_hand: Bools, pieces: tuple[Ints, Ints, Ints]) -> Ints:

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from cronsim import CronSim, CronSimError
 
-from obanalytics.policyfile import quoted, span_text, unknown_key
+from obanalytics.policyfile import quoted, shown, span_text, unknown_key
 from obanalytics.schema import as_duration
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _MODES = ("any", "full", "incremental")
 _FIELDS = 5  # of a cron text
+_LONGEST = "a duration of 100 years at most"
 _CENTURY = 36525  # days: beyond it instants plus limits would leave what numbers hold
 _YEARS = (1970, 2199)
 _MOST = 1_000_000
@@ -67,12 +68,14 @@ def _duration(value: Any, key: str, *, zero: bool = False) -> pd.Timedelta:  # n
     """Return a duration of a century at most."""
     try:
         span = as_duration(value, key)
-    except (TypeError, ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError) as error:
+        if isinstance(error.__cause__ or error, pd.errors.OutOfBoundsTimedelta | OverflowError):
+            _fail(key, value, _LONGEST)
         _fail(key, value, "a duration such as '26h' or '7D'")
     if not zero and not span:
         _fail(key, value, "a duration of more than zero, such as '26h'")
     if span > dt.timedelta(_CENTURY):
-        _fail(key, value, "a duration of 100 years at most")
+        _fail(key, value, _LONGEST)
     return span
 
 
@@ -130,26 +133,33 @@ def _schedule(value: Any, key: str) -> dict[str, Any]:  # noqa: ANN401
 def _slots(value: Any, key: str) -> str | tuple[str, ...]:  # noqa: ANN401
     """Return when backups of a mode are due: a cron text, several, or the time between two."""
     several = isinstance(value, list | tuple)
-    if value and all(map(_is_cron, value if several else [value])):
+    faults = [_cron_fault(each) for each in (value if several else [value])]
+    if faults and not any(faults):
         return tuple(value) if several else str(value)
     try:
         span = _duration(value, key)
     except ValueError:
         span = pd.Timedelta(0)
     if span < pd.Timedelta(1, "min"):
-        _fail(key, value, "a cron text such as '0 2 * * 6', or a duration such as '7D'")
+        why = next((f" ({each})" for each in faults if each and each != _NO_CRON), "")
+        _fail(key, value, f"a cron text such as '0 2 * * 6', or a duration such as '7D'{why}")
     return value if isinstance(value, str) else span_text(span)
 
 
-def _is_cron(text: object) -> bool:
-    """Tell whether something is a cron text of five fields, whose time comes."""
+_NO_CRON = "it has not five fields"
+
+
+def _cron_fault(text: object) -> str:
+    """Say why something is no cron text of five fields whose time comes; nothing where it is."""
     if not isinstance(text, str) or len(text.split()) != _FIELDS:
-        return False
+        return _NO_CRON
     try:
         next(CronSim(" ".join(text.split()), dt.datetime(2026, 1, 1, tzinfo=dt.UTC)))
-    except (CronSimError, StopIteration):
-        return False
-    return True
+    except CronSimError as error:
+        return f"{shown(str(error))} in {quoted(text)}"
+    except StopIteration:
+        return f"its time never comes: {quoted(text)}"
+    return ""
 
 
 def _zone(value: Any, key: str) -> str:  # noqa: ANN401

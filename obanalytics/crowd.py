@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from obanalytics.curve import micro, newest_at
-from obanalytics.kinds import CERTAINTIES, KINDS, ORIGINS, SEVERITIES
+from obanalytics.kinds import CERTAINTIES, KINDS, ORIGINS, SEVERITIES, Standing
 from obanalytics.presence import first_rows
-from obanalytics.recovery import NAT, labels, times
+from obanalytics.recovery import NAT, REASONS, labels, times
+from obanalytics.retention import hopes_of
 from obanalytics.wording import plain
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from obanalytics.schema import Facts
 
 _SECOND = 1_000_000  # [µs]
+_EXPIRED = REASONS.index("expired")
 
 
 class Crowd:
@@ -212,7 +214,26 @@ class Told:
         """The newest instant that each could be restored to [µs]."""
         self.best = np.full(count, -1)
         """The row of the newest set that can be restored; -1 where there is none."""
+        self.hoped = np.full(count, NAT)
+        """The newest instant, if all were well that is not known of sets [µs]."""
+        rows = len(crowd.scene.known.tenants)
+        self.hopes, self.lapsed = np.zeros(rows, bool), np.zeros(rows, bool)
+        """Of every row, whether its set can be restored only then; and whether it has expired."""
+        self.had = np.zeros(count, bool)
+        """Of whom a full set has expired that may have been restorable."""
         crowd.newest = np.full(count, -1)
+
+    def standing(self) -> Standing:
+        """Return what each tenant could be restored to now.
+
+        Returns
+        -------
+        Standing
+            When all views have passed.
+        """
+        newest, never, spent = self.newest, self.never, self.had & self.never
+        known = newest, never & ~spent, self.best
+        return Standing(*known, self.hoped, self.hopes, self.lapsed, spent)
 
     def hear(self, view: View) -> None:
         """Take what is to be known of some tenants.
@@ -239,6 +260,36 @@ class Told:
         else:
             newest, self.never[mine], sets = newest_at(view, chains, view_now(view))
             self.newest[mine], self.best[mine] = newest, view.part.rows_of(sets)
+        self.hoped[mine] = self.newest[mine]
+        self._hope(view)
+        self._mourn(view)
+
+    def _hope(self, view: View) -> None:
+        """Note what could be restored besides, if what is not known of sets were well."""
+        more = hopes_of(view)
+        if not len(more):
+            return
+        other, first = view.trusting, view.part.first
+        self.hopes[view.part.rows_of(more)] = True
+        if view.vendor is None and other.usable_until is None:
+            np.maximum.at(self.hoped, other.group[more] + first, other.checkpoint[more])
+        else:
+            mine = slice(first, first + view.part.count)
+            best = newest_at(view, other, view_now(view))[0]
+            self.hoped[mine] = np.maximum(self.hoped[mine], best)
+
+    def _mourn(self, view: View) -> None:
+        """Note which sets have expired that may have been restorable before."""
+        chains = view.certain
+        over = np.flatnonzero(chains.own == _EXPIRED)
+        if not len(over):
+            return
+        rows = view.part.rows_of(over)
+        validity = view.scene.known.tenants["validity"].array
+        fine = [str(each).strip().upper() in {"", "VALID"} for each in validity.categories]
+        fit = np.array([*fine, True])[validity.codes[rows]]
+        self.lapsed[rows[fit]] = True
+        self.had[chains.group[over[fit & chains.full[over]]] + view.part.first] = True
 
 
 def view_now(view: View) -> int:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _SURE = 0.5
 """A cadence of less confidence is not taken for one."""
+_RESTS = 1.5  # so many periods from run to run, of every tenth, are a day of rest
 _MOST = 0.9
 """So many of the tenants must share what is proposed for all."""
 _HOUR, _DAY = pd.Timedelta(1, "h"), pd.Timedelta(1, "D")
@@ -57,10 +58,12 @@ def draft(
     if known.tenants.empty:
         return Policy(tz=tz).to_toml({"rpo": "there is no backup set to infer anything from"})
     cadence = schedule(sets, tz=tz, as_of=as_of)
-    cadence = cadence[cadence["until"].isna() & (cadence["confidence"] >= _SURE)]
+    cadence = cadence[cadence["confidence"] >= _SURE]
+    earlier = cadence[cadence["until"].notna()]
+    cadence = cadence[cadence["until"].isna()]
     usual = {mode: _shared(cadence[cadence["mode"] == mode]) for mode in ("any", "full")}
     took = known.tenants.loc[known.tenants["state"] == "done", "duration"]
-    limits = _limits(usual, took)
+    limits = _limits(_allowed(usual, earlier, known.tenants), took)
     remarks = _remarks(known, cadence, usual, took)
     return Policy(**limits, tz=tz).to_toml(remarks)
 
@@ -74,6 +77,27 @@ def _shared(cadence: pd.DataFrame) -> pd.Timedelta | None:
     return counts.index[0] if counts.iloc[0] >= _MOST * len(every) else None
 
 
+def _allowed(
+    usual: dict[str, pd.Timedelta | None], earlier: pd.DataFrame, tenants: pd.DataFrame
+) -> dict[str, pd.Timedelta | None]:
+    """Return the periods that limits are made from: days of rest and the past are no faults."""
+    made = dict(usual)
+    for mode, every in usual.items():
+        if every is None:
+            continue
+        before = earlier.loc[earlier["mode"] == mode, "every"]
+        made[mode] = max([every, *before])
+        rows = tenants if mode == "any" else tenants[tenants["full"].fillna(value=False)]
+        rows = rows[rows["start_time"].notna()].sort_values("start_time")
+        apart = rows.groupby(["instance_id", "tenant_id"], observed=True)["start_time"].diff()
+        longest = apart.groupby([rows["instance_id"], rows["tenant_id"]], observed=True).quantile(
+            _MOST
+        )
+        if len(longest) and longest.median() > _RESTS * every:
+            made[mode] = max(made[mode], longest.median())
+    return made
+
+
 def _limits(usual: dict[str, pd.Timedelta | None], took: pd.Series) -> dict[str, Any]:
     """Return the limits that are proposed."""
     longest = took.quantile(_P95) if took.notna().any() else pd.Timedelta(0)
@@ -84,17 +108,7 @@ def _limits(usual: dict[str, pd.Timedelta | None], took: pd.Series) -> dict[str,
         limits["rpo"] = (runs + longest).ceil("h") + _HOUR
     if fulls is not None:
         limits["full_every"] = (fulls + longest).ceil("D")
-    slots = {"any": runs, "full": fulls}
-    given = {mode: _period(every) for mode, every in slots.items() if every is not None}
-    if given:
-        limits["schedule"] = given
     return limits
-
-
-def _period(every: pd.Timedelta) -> str:
-    """Return a period as a policy has it."""
-    days, rest = divmod(every, _DAY)
-    return f"{days}D" if not rest else f"{int(every.total_seconds() // 60)}min"
 
 
 def _remarks(
@@ -108,7 +122,8 @@ def _remarks(
         "rpo": f"inferred: runs come {_often(cadence, usual, 'any')}, and {_taken(took)}",
         "full_every": f"inferred: full sets come {_often(cadence, usual, 'full')}",
         "max_running": f"seen: {_taken(took)}",
-        "schedule": "inferred: {}; full {}".format(
+        # A period alone would owe slots on days of rest and before a change of cadence.
+        "schedule": "inferred for each tenant: {}; full {}".format(
             *(_often(cadence, usual, mode) for mode in ("any", "full"))
         ),
     }

@@ -34,6 +34,7 @@ PAST = 8
 HOLLOW = 0.5
 _DEVIATIONS, _HOLLOW_DEVIATIONS = 5.0, 6.0
 _LEAST_GIB = 0.1
+_LEAST_TOLD = 0.01  # the server rounds to this [GiB]
 _LEAST_SPREAD = 0.1  # of logs: a series that never moved does not make every change a fault
 _MAD = 1.4826
 # From the second smallest to the second largest of eight normal values it is so many deviations.
@@ -64,6 +65,7 @@ def faults_in(view: View, terms: Terms) -> list[Claims]:
     A set is hollow when it is smaller than half the median of the eight before it of its tenant
     and mode, and its logarithm more than six deviations below that median's. The deviation is the
     spread from the second smallest to the second largest of the eight, over 1.704; at least 0.1.
+    So is a full set of no size, which is none of the eight either.
     """
     room = _Room(view, terms)
     return [
@@ -74,6 +76,7 @@ def faults_in(view: View, terms: Terms) -> list[Claims]:
         _lagging(room),
         _drifting(room),
         _hollow(room),
+        _empty(room),
         _clock(room),
     ]
 
@@ -451,9 +454,12 @@ def _hollow(room: _Room) -> Claims:
     chains = room.chains
     sizes = room.view.scene.known.tenants["size_gib"].to_numpy()[room.view.part.row]
     done = chains.own > _BAD_TIMES
-    found = [
-        _small(chains, sizes, np.flatnonzero(done & mode)) for mode in (chains.full, ~chains.full)
-    ]
+    # What is full and of no size is told by itself; without its mode a set is no measure.
+    full, other = chains.full & (sizes > 0), ~chains.full
+    part, modes = room.view.part, room.view.scene.known.tenants["full"].array
+    if modes[part.rows].isna().any():
+        other &= ~np.asarray(modes[part.row].isna(), bool)
+    found = [_small(chains, sizes, np.flatnonzero(done & mode)) for mode in (full, other)]
     sets, usual = (np.concatenate(each) for each in zip(*found, strict=True))
     by = np.argsort(sets)
     sets, usual = sets[by], usual[by]
@@ -482,6 +488,36 @@ def _hollow(room: _Room) -> Claims:
         limit=limit,
         origin="inferred",
         certainty=_INFERRED + np.zeros(len(sets), np.int64),
+    )
+
+
+def _empty(room: _Room) -> Claims:
+    """Find full sets that are done and so small that their size is told as zero."""
+    chains = room.chains
+    sizes = room.view.scene.known.tenants["size_gib"].to_numpy()[room.view.part.row]
+    fulls = np.flatnonzero(chains.full & (chains.own > _BAD_TIMES))
+    empty = sizes[fulls] == 0
+    sets = fulls[empty]
+    # Between two of one run there is no full set with a size.
+    sized = np.cumsum(~empty & ~np.isnan(sizes[fulls]))[empty]
+    group = chains.group[sets]
+    heads, tails = room.runs_of(sets, (group[1:] != group[:-1]) | (sized[1:] != sized[:-1]))
+    many, start, end = tails - heads + 1, room.begun(sets[heads]), room.over(sets[tails])
+    return room.claims(
+        "G29",
+        sets,
+        many,
+        start=start,
+        end=end,
+        text=say(
+            counted(many, "full set"),
+            " of status done and of 0.00 GiB, ",
+            room.terms.zone.between(start, end),
+            f"; at least {_LEAST_TOLD} GiB expected of a tenant with anything in it",
+        ),
+        measured=0.0,
+        limit=_LEAST_TOLD,
+        certainty=np.full(len(heads), _INFERRED),
     )
 
 

@@ -13,15 +13,15 @@ from obanalytics.coverage import CAUSES, Clusters, gaps_in, joined
 from obanalytics.crowd import Crowd, Told, table_of
 from obanalytics.curve import micro, scene_of
 from obanalytics.faults import faults_in
-from obanalytics.kinds import HOUR, KINDS, Ages, Claims, Standing, Terms
+from obanalytics.kinds import CERTAINTIES, HOUR, KINDS, Ages, Claims, Terms
 from obanalytics.phrases import Zone, say, spelled, times_over
 from obanalytics.policy import Policy
 from obanalytics.presence import FATES, lives_of, presence_of
-from obanalytics.recovery import NAT, NEVER
+from obanalytics.recovery import NAT, NEVER, integers
 from obanalytics.reserves import reserve_faults
-from obanalytics.rollcall import presence_faults, unprotected, unread
+from obanalytics.rollcall import doubted_runs, presence_faults, unprotected, unread
 from obanalytics.rounds import run_faults
-from obanalytics.schema import BackupSets, facts
+from obanalytics.schema import STATES, BackupSets, facts
 
 if TYPE_CHECKING:
     from obanalytics.presence import Lives
@@ -116,7 +116,10 @@ class _Court:
         doubted[: len(self.lives.until)] = self.lives.fate == _UNLISTED
         now = NAT if self.known.as_of is None else micro(self.known.as_of)
         excused = self._excused if policy.maintenance else None
-        self.terms = Terms(now, Zone(policy.tz), limits, until, doubted, seen, excused)
+        known = facts(sets, as_of).as_of
+        past = known is not None and self.known.as_of is not None and known > self.known.as_of
+        zone = Zone(policy.tz, now if past else None)
+        self.terms = Terms(now, zone, limits, until, doubted, seen, excused)
 
     def verdict(self) -> pd.DataFrame:
         """Return the table."""
@@ -140,17 +143,26 @@ class _Court:
             first = view.part.first
             parts.append(gaps_in(view, bound[first : first + view.part.count], clusters))
             told.hear(view)
-            claims += faults_in(view, terms) + run_faults(view, terms) + log_faults(view, terms)
+            claims += faults_in(view, terms) + log_faults(view, terms)
+            claims += [doubted_runs(each, view, terms) for each in run_faults(view, terms)]
             claims += reserve_faults(view, terms, ages)
         gaps = joined(parts)
-        standing = Standing(told.newest, told.never, told.best)
+        standing = told.standing()
         if parts:
             silent = gaps["causes"] >> CAUSES.index("silent") & 1 > 0
             asked = None if self.scene.begin is None else ages
-            claims += Breaches(gaps, standing, terms, asked, silent).claims()
+            claims += Breaches(gaps, standing, terms, asked, silent, self._runs()).claims()
         claims.append(loss_now(standing, terms))
         claims += self._called(gaps)
         return claims
+
+    def _runs(self) -> tuple[Ints, Ints]:
+        """Return when each set began [µs], and its state."""
+        frame = self.known.tenants
+        names = [STATES.index(each) for each in frame["state"].array.categories]
+        states = np.array([*names, STATES.index("unknown")], np.int8)
+        state = states[frame["state"].array.codes]
+        return integers(frame["start_time"], copy=False), state
 
     def _called(self, gaps: dict[str, Any]) -> list[Claims]:
         """Return what is found of who is in which cluster set, and of what is made by hand."""
@@ -183,17 +195,14 @@ class _Court:
     def _unnoticed(self, claims: list[Claims]) -> Claims:
         """Find tenants of whom a fault lasted for longer than sets are kept."""
         terms, count = self.terms, len(self.crowd.instance)
-        length, since = np.full(count, -1), np.full(count, NAT)
-        for each in claims:
-            if each.kind not in _LASTING:
-                continue
-            over = np.flatnonzero((each.end != NAT) & (each.start != NAT))
-            took = (each.end - each.start)[over]
-            by = np.argsort(took)
-            tenant, took, start = each.tenant[over][by], took[by], each.start[over][by]
-            longer = took > length[tenant]
-            length[tenant[longer]], since[tenant[longer]] = took[longer], start[longer]
         days = terms.limits.retention
+        length, since = _longest(claims, count, sure=True)
+        unsure = (days != NAT) & (length < days)
+        if unsure.any():
+            more = _longest(claims, count, sure=False)
+            length, since = (
+                np.where(unsure, *each) for each in zip(more, (length, since), strict=True)
+            )
         some = np.flatnonzero((days != NAT) & (length >= days) & (terms.until >= terms.now))
         took, kept, begun = length[some], days[some], since[some]
         return Claims(
@@ -214,7 +223,7 @@ class _Court:
             took / HOUR,
             kept / HOUR,
             terms.origin("retention_days", some),
-            certainty="inferred",
+            certainty=np.where(unsure[some], _UNKNOWN, _INFERRED),
         )
 
     def _judged(self, claims: Claims) -> Claims:
@@ -292,6 +301,23 @@ def _until(sets: BackupSets | pd.DataFrame, as_of: Instant | None) -> pd.Timesta
     return min(ends, default=None)
 
 
+def _longest(claims: list[Claims], count: int, *, sure: bool) -> tuple[Ints, Ints]:
+    """Return everybody's longest fault, and since when; of those that are sure, or of all [µs]."""
+    length, since = np.full(count, -1), np.full(count, NAT)
+    for each in claims:
+        if each.kind not in _LASTING:
+            continue
+        keep = (each.end != NAT) & (each.start != NAT)
+        over = np.flatnonzero(keep & (each.surety <= _INFERRED) if sure else keep)
+        took = (each.end - each.start)[over]
+        by = np.argsort(took)
+        tenant, took, start = each.tenant[over][by], took[by], each.start[over][by]
+        longer = took > length[tenant]
+        length[tenant[longer]], since[tenant[longer]] = took[longer], start[longer]
+    return length, since
+
+
+_INFERRED, _UNKNOWN = CERTAINTIES.index("inferred"), CERTAINTIES.index("unknown")
 _LASTING = ("G3", "G4", "G5", "G6", "G11", "G12", "G16", "G24")
 _TIMED = ("G2", "G3", "G4", "G5", "G6", "G8", "G9", "G18", "G19", "G21", "G24")
 _UNLISTED = FATES.index("unlisted")

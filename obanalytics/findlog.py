@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from obanalytics.asjson import jsonable
@@ -22,6 +23,7 @@ FORMAT = 1
 """The version of what `FindLog.to_json` returns."""
 _WIDTH = 100
 _NAMED = 3  # set ids that a line names
+_ENTRIES = 20  # of a table of the policy that are told
 _SHORT = {"critical": "critical finding", "warning": "warning", "info": "note"}
 _WHOSE = ["instance_id", "tenant_id"]
 # What a reader must know to read the numbers, whatever the policy says.
@@ -122,6 +124,8 @@ class FindLog:
         lines += wrapped(f"{window_sentence(self.window, self.as_of)}.", _WIDTH)
         lines += wrapped(model_sentence(self.found), _WIDTH)
         lines += wrapped(self._limits(), _WIDTH, first="Policy  ", rest=" " * 8)
+        for entry in self._entries():
+            lines += wrapped(entry, _WIDTH, first=" " * 8, rest=" " * 10)
         for note in map(plain, self.notes):
             lines += wrapped(note, _WIDTH, first="Note  ", rest=" " * 6)
         fresh = self.found[~self.found["acknowledged"]]
@@ -156,11 +160,21 @@ class FindLog:
         told = [
             f"{key} {plain(value, 60)}" + (" (default)" if origin == "default" else "")
             for key, (value, origin) in about.items()
-            if origin != "default" or key in _ALWAYS
+            if (origin != "default" or key in _ALWAYS) and " " not in key
         ]
         count = self.found.attrs["excluded"]
         told += [f"{plural(count, 'tenant')} excluded"] if count else []
         return ", ".join(told) + "."
+
+    def _entries(self) -> list[str]:
+        """Return what the policy says of some tenants or times: every entry as a whole."""
+        about, told = self.found.attrs["policy"], []
+        for name, entries in groupby((key for key in about if " " in key), _table_of):
+            first, *rest = [f"{key}: {plain(about[key][0])}" for key in entries]
+            told += [first, *rest[: _ENTRIES - 1]]
+            if more := len(rest[_ENTRIES - 1 :]):
+                told.append(f"{name}: {more:,} more")
+        return told
 
     def _not_judged(self) -> list[str]:
         """Say which kinds could not be judged, and why."""
@@ -171,6 +185,11 @@ class FindLog:
         for reason, kinds in why.items():
             lines += wrapped(f"{', '.join(kinds)}: {reason}", _WIDTH, first="  ", rest="    ")
         return lines
+
+
+def _table_of(key: str) -> str:
+    """Return the table of a policy that an entry is in."""
+    return key.partition(" ")[0]
 
 
 def _part(title: str, rows: pd.DataFrame) -> list[str]:

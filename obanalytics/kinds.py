@@ -88,11 +88,28 @@ class Standing(NamedTuple):
         Whether there never was one.
     best : ndarray of int
         The row of the set that it is restored from; -1: none.
+    hoped : ndarray of int
+        The newest instant, if all were well that is not known of sets; `NAT`: none [µs].
+    hopes : ndarray of bool
+        Of every row, whether its set can be restored only then.
+    lapsed : ndarray of bool
+        Of every row, whether its set has expired, and may have been restorable before that.
+    spent : ndarray of bool
+        Of which tenants nothing but what has lapsed could ever be restored.
     """
 
     newest: Ints
     never: Bools
     best: Ints
+    hoped: Ints
+    hopes: Bools
+    lapsed: Bools
+    spent: Bools
+
+    @property
+    def doubted(self) -> Bools:
+        """Of which tenants it is not known to what they could be restored now."""
+        return self.hoped != self.newest
 
 
 class Ages(NamedTuple):

@@ -206,9 +206,32 @@ class Zone:
     ----------
     name : str
         Such as ``Asia/Shanghai``.
+    end : int or None
+        The end of the window, where more is known than up to it; None: "now" is now [µs].
     """
 
     name: str
+    end: int | None = None
+
+    def when(self, now: str, then: str = "") -> str:
+        """Say of which instant something is.
+
+        Parameters
+        ----------
+        now : str
+            What is said where it is "now".
+        then : str
+            What is said before the end of the window, where that is earlier.
+
+        Returns
+        -------
+        str
+            Such as ``at the end of the window (2026-08-01 00:00 UTC)``.
+        """
+        if self.end is None:
+            return now
+        text = self.at(np.array([self.end])).write()[0].as_py()
+        return f"{then}at the end of the window ({text})"
 
     def dated(self, moments: Ints) -> Phrase:
         """Return instants to the minute.
@@ -382,6 +405,36 @@ def words_of(codes: Ints, names: Sequence[str]) -> Phrase:
         A text each.
     """
     return Filled(np.asarray(codes, np.int64), ("words", tuple(names)))
+
+
+def says(phrase: str | Phrase, word: str) -> Bools:
+    """Tell in which rows one of the texts of `words_of` is this one.
+
+    Parameters
+    ----------
+    phrase : str or Phrase
+        Where to look: in all of it, whatever is written in the end.
+    word : str
+        The whole text.
+
+    Returns
+    -------
+    ndarray of bool
+        One each.
+    """
+    if isinstance(phrase, Filled):
+        if phrase.rule[0] != "words":
+            return np.zeros(len(phrase), bool)
+        return np.array([each == word for each in phrase.rule[1]], bool)[phrase.filling]
+    parts: tuple[str | Phrase, ...] = ()
+    if isinstance(phrase, Said):
+        parts = phrase.pieces
+    elif isinstance(phrase, Either):
+        parts = phrase.one, phrase.other
+    found = np.zeros(len(phrase) if parts else 1, bool)
+    for part in parts:
+        found = found | says(part, word)
+    return found
 
 
 @lru_cache(maxsize=1 << 14)

@@ -8,17 +8,19 @@ import numpy as np
 
 from obanalytics.kinds import CERTAINTIES, HOUR, SEVERITIES, Claims
 from obanalytics.phrases import counted, either, say, spelled, times_over, words_of
-from obanalytics.recovery import NAT, NEVER, SOUND
-from obanalytics.retention import reserves_in
+from obanalytics.recovery import NAT, NEVER, REASONS, SOUND
+from obanalytics.retention import hopes_of, reserves_in
 
 if TYPE_CHECKING:
     from obanalytics.curve import View
     from obanalytics.kinds import Ages, Terms
+    from obanalytics.phrases import Phrase
     from obanalytics.recovery import Bools, Ints
     from obanalytics.retention import Reserves
 
-_INFERRED, _UNKNOWN = CERTAINTIES.index("inferred"), CERTAINTIES.index("unknown")
-_WARNING, _INFO = SEVERITIES.index("warning"), SEVERITIES.index("info")
+_PROVED, _INFERRED, _PARTLY, _UNKNOWN = range(len(CERTAINTIES))
+_CRITICAL, _WARNING, _INFO = range(len(SEVERITIES))
+_DOUBTED = REASONS.index("validity_unknown")
 
 
 def reserve_faults(view: View, terms: Terms, ages: Ages) -> list[Claims]:
@@ -42,7 +44,6 @@ def reserve_faults(view: View, terms: Terms, ages: Ages) -> list[Claims]:
     return [
         shelf.old_fulls(),
         shelf.deep(),
-        shelf.slow(),
         shelf.few(),
         shelf.short(),
         shelf.overdue(),
@@ -67,6 +68,7 @@ class _Shelf:
         self.reserves: Reserves = reserves_in(
             view, self.limits["retention"], self.limits["full_every"]
         )
+        self.hopes = _Hopes(view)
 
     def _claims(self, kind: str, some: Ints, rows: Ints, **more: Any) -> Claims:  # noqa: ANN401
         """Return claims about tenants, each proved by one set, or by none where it is -1."""
@@ -126,6 +128,7 @@ class _Shelf:
             measured=age / HOUR,
             limit=allowed / HOUR,
             key="full_every",
+            certainty=self.hopes.fulls_after(tenants, point[some], start[some], end[some]),
         )
 
     def _best(self) -> Ints:
@@ -143,67 +146,61 @@ class _Shelf:
         return base, total[best] - total[base] + 1 + 0 * some
 
     def deep(self) -> Claims:
-        """Find tenants that need too many incrementals to be restored."""
-        limit = self.limits["max_chain"]
-        if (limit < 0).all():
+        """Find tenants whose newest restore point takes too many sets, or too long, to restore."""
+        chains, most, rto = self.chains, self.limits["max_chain"], self.limits["rto"]
+        if (most < 0).all() and (rto == NAT).all():
             return self._none("G10")
         best = self._best()
-        some = np.flatnonzero((best >= 0) & (limit >= 0) & self.owing)
+        some = np.flatnonzero((best >= 0) & ((most >= 0) | (rto != NAT)) & self.owing)
         base, sets = self._chain(some, best[some])
-        deep = sets - 1 > limit[some]
-        some, base, many = some[deep], base[deep], sets[deep] - 1
-        return self._claims(
-            "G10",
-            some,
-            self._row(best[some]),
-            start=self.chains.checkpoint[base],
-            text=say(
-                "the newest restore point needs ",
-                counted(many, "incremental"),
-                " on top of its full set of ",
-                self.terms.zone.at(self.chains.checkpoint[base]),
-                "; at most ",
-                counted(limit[some], "incremental"),
-                " allowed",
-                times_over(many, limit[some]),
-            ),
-            measured=many,
-            limit=limit[some],
-            key="max_chain",
+        total = np.cumsum(np.where(chains.restorable, chains.end - chains.start, 0))
+        took = total[best[some]] - total[base] + (chains.end - chains.start)[base]
+        deep = (most[some] >= 0) & (sets - 1 > most[some])
+        slow = (rto[some] != NAT) & (took > rto[some])
+        some, base, sets, took, deep, slow = (
+            each[deep | slow] for each in (some, base, sets, took, deep, slow)
         )
-
-    def slow(self) -> Claims:
-        """Find tenants whose newest chain took longer to write than a restore may take."""
-        limit, chains = self.limits["rto"], self.chains
-        if (limit == NAT).all():
-            return self._none("G10")
-        best = self._best()
-        some = np.flatnonzero((best >= 0) & (limit != NAT) & self.owing)
-        base, sets = self._chain(some, best[some])
-        took = np.where(chains.restorable, chains.end - chains.start, 0)
-        total = np.cumsum(took)
-        took = total[best[some]] - total[base] + took[base]
-        slow = took > limit[some]
-        some, base, sets, took = some[slow], base[slow], sets[slow], took[slow]
+        tenant = some + self.first
         return self._claims(
             "G10",
             some,
             self._row(best[some]),
             start=chains.checkpoint[base],
-            text=say(
-                "the ",
-                counted(sets, "set"),
-                " of the newest restore point took ",
-                spelled(took),
-                " to write; a restore may take ",
-                spelled(limit[some]),
-                " (RTO)",
-                times_over(took, limit[some]),
+            text=self._costly(base, sets, took, (deep, slow), (most[some], rto[some])),
+            measured=np.where(deep, sets - 1, sets),
+            limit=np.where(deep, most[some], np.nan),
+            origin=np.where(
+                deep, self.terms.origin("max_chain", tenant), self.terms.origin("rto", tenant)
             ),
-            measured=sets,
-            limit=np.nan,
-            key="rto",
+            certainty=np.where(self.hopes.newer(best)[some], _UNKNOWN, _INFERRED),
         )
+
+    def _costly(
+        self, base: Ints, sets: Ints, took: Ints, why: tuple[Bools, Bools], most: tuple[Ints, Ints]
+    ) -> Phrase:
+        """Say that a restore takes too many sets, too long, or both."""
+        many, (deep, slow), (chain, rto) = sets - 1, why, most
+        needs = say(
+            "the newest restore point needs ",
+            counted(many, "incremental"),
+            " on top of its full set of ",
+            self.terms.zone.at(self.chains.checkpoint[base]),
+            "; at most ",
+            counted(chain, "incremental"),
+            " allowed",
+            times_over(many, chain),
+        )
+        lasts = say(
+            "the ",
+            counted(sets, "set"),
+            " of the newest restore point took ",
+            spelled(took),
+            " to write; a restore may take ",
+            spelled(np.where(slow, rto, 0)),
+            " (RTO)",
+            times_over(took, rto),
+        )
+        return say(either(deep, needs, ""), either(deep & slow, "; ", ""), either(slow, lasts, ""))
 
     def few(self) -> Claims:
         """Find tenants with fewer full sets to fall back on than are required."""
@@ -215,6 +212,7 @@ class _Shelf:
         if (short & young).any():
             short &= ~(young & (self._best() < 0))
         some = np.flatnonzero(short)
+        unsure = (there + self.hopes.fulls >= least)[some]
         return self._claims(
             "G13",
             some,
@@ -222,13 +220,16 @@ class _Shelf:
             start=np.full(len(some), self.terms.now),
             text=say(
                 counted(there[some], "full set"),
-                " can be restored; at least ",
+                f" can be restored{self.terms.zone.when('', ' ')}; at least ",
                 counted(least[some], "full set"),
                 " required",
+                either(unsure, _HOPE, ""),
             ),
             measured=there[some],
             limit=least[some],
             key="min_redundancy",
+            certainty=np.where(unsure, _UNKNOWN, _INFERRED),
+            severity=np.where(unsure, _WARNING, _CRITICAL),
         )
 
     def short(self) -> Claims:
@@ -261,7 +262,7 @@ class _Shelf:
             measured=(self.terms.now - oldest) / HOUR,
             limit=days[some] / HOUR,
             key="retention_days",
-            certainty=np.where(unsure, _UNKNOWN, _INFERRED),
+            certainty=np.where(unsure | self.hopes.before(reach)[some], _UNKNOWN, _INFERRED),
             severity=np.where(unsure, _INFO, _WARNING),
         )
 
@@ -304,6 +305,7 @@ class _Shelf:
         reserves = self.reserves
         some = np.flatnonzero(reserves.at_risk & self.owing)
         goes, ended = reserves.risk_at[some], reserves.next_full[some]
+        unsure = reserves.may_be_safe[some]
         return self._claims(
             "G17",
             some,
@@ -322,7 +324,10 @@ class _Shelf:
                 " set is expected to have ended at ",
                 self.terms.zone.at(ended),
                 "; expected a full set that can be restored before the old one goes",
+                either(unsure, _HOPE, ""),
             ),
+            certainty=np.where(unsure, _UNKNOWN, _INFERRED),
+            severity=np.where(unsure, _WARNING, _CRITICAL),
             measured=np.where(ended == NAT, np.nan, (ended - goes) / HOUR),
             limit=0,
             key="retention_days",
@@ -344,8 +349,8 @@ class _Shelf:
             (n for n, each in enumerate(storage.categories) if str(each).lower() == name.lower()),
             -2,
         )
-        here = (storage.codes[part.rows] == code) & (part.own == SOUND)
-        here &= self.chains.restorable[part.sets]
+        there = storage.codes[part.rows] == code
+        here = there & (part.own == SOUND) & self.chains.restorable[part.sets]
         newest, rows = self._newest(here)
         within, now = self.limits["copy_within"], self.terms.now
         age = np.where(newest == NAT, NAT, now - newest)
@@ -371,7 +376,18 @@ class _Shelf:
             measured=np.where(none, np.nan, age / HOUR),
             limit=np.where(allowed == NAT, np.nan, allowed / HOUR),
             key="copies",
+            certainty=self._doubt(there & (part.own >= _DOUBTED), some, allowed, _INFERRED),
         )
+
+    def _doubt(self, may: Bools, some: Ints, allowed: Ints, sure: int) -> Ints:
+        """Return how certain it is of some tenants that no set of certain rows is new enough."""
+        made = np.full(len(some), sure)
+        if not len(self.hopes.sets) and self.view.part.set_of_row is None:
+            return made
+        newest, _ = self._newest(may & self.view.trusting.restorable[self.view.part.sets])
+        newest = newest[some]
+        fresh = (allowed == NAT) | (self.terms.now - np.where(newest == NAT, 0, newest) <= allowed)
+        return np.where((newest != NAT) & fresh, _UNKNOWN, made)
 
     def _newest(self, here: Bools) -> tuple[Ints, Ints]:
         """Return the newest checkpoint of some rows, by tenant, and its row; `NAT`, -1: none."""
@@ -391,8 +407,8 @@ class _Shelf:
         enabled = self.view.scene.known.tenants["download_enabled"].array[part.rows]
         checked = np.zeros(self.count, bool)
         checked[part.group[~np.asarray(enabled.isna())]] = True
-        may = enabled.to_numpy(dtype=bool, na_value=False) & self.chains.restorable[part.sets]
-        newest, rows = self._newest(may)
+        offered = enabled.to_numpy(dtype=bool, na_value=False)
+        newest, rows = self._newest(offered & self.chains.restorable[part.sets])
         age = np.where(newest == NAT, NEVER, self.terms.now - newest)
         some = np.flatnonzero(checked & self.owing & (within != NAT) & (age > within))
         none, allowed = newest[some] == NAT, within[some]
@@ -413,7 +429,7 @@ class _Shelf:
             measured=np.where(none, np.nan, age / HOUR),
             limit=allowed / HOUR,
             key="export_within_days",
-            certainty="proved",
+            certainty=self._doubt(offered, some, allowed, _PROVED),
         )
 
     def _none(self, kind: str) -> Claims:
@@ -422,6 +438,51 @@ class _Shelf:
         return self._claims(kind, empty, empty, start=empty, text=spelled(empty), measured=empty)
 
 
+class _Hopes:
+    """What could be restored besides, if what is not known of sets were well."""
+
+    def __init__(self, view: View) -> None:
+        self.sets, self.count, certain = hopes_of(view), view.part.count, view.certain
+        chains = certain if not len(self.sets) else view.trusting
+        if view.part.gone is not None:
+            self.sets = self.sets[chains.until[self.sets] == NEVER]
+        self.chains, self.group = chains, chains.group[self.sets]
+        self.point = chains.checkpoint[self.sets]
+        modes = view.scene.known.tenants["full"].array
+        self.full = chains.full[self.sets].copy()
+        self.full |= np.asarray(modes[view.part.rows_of(self.sets)].isna(), bool)
+        # The full of a chain that begins with none is not in the data.
+        self.baseless = ~chains.full[chains.mark[self.sets].astype(np.int64) >> 1]
+
+    @property
+    def fulls(self) -> Ints:
+        """How many full sets of each tenant there may be besides."""
+        many = np.bincount(self.group[self.full], minlength=self.count)
+        return many + (np.bincount(self.group[self.baseless], minlength=self.count) > 0)
+
+    def newer(self, best: Ints) -> Bools:
+        """Tell which tenants may have a newer restore point than the one that is known."""
+        return np.bincount(self.group[self.sets > best[self.group]], minlength=self.count) > 0
+
+    def before(self, reach: Ints) -> Bools:
+        """Tell which tenants may have a full set that reaches far enough back."""
+        old = (self.full & (self.point <= reach[self.group])) | self.baseless
+        return np.bincount(self.group[old], minlength=self.count) > 0
+
+    def fulls_after(self, tenant: Ints, point: Ints, start: Ints, end: Ints) -> Ints:
+        """Return how certain it is that there was no newer full set than one, from when to when."""
+        made = np.full(len(tenant), _INFERRED)
+        if not self.full.any():
+            return made
+        usable = self.chains.usable_from[self.sets]
+        for turn, who in enumerate(tenant):
+            mine = self.full & (self.group == who) & (self.point > point[turn])
+            if mine.any() and (first := usable[mine].min()) < end[turn]:
+                made[turn] = _UNKNOWN if first <= start[turn] else _PARTLY
+        return made
+
+
+_HOPE = "; of some sets it is not known whether they can be restored"
 _MAY_BE_NEW = ", unless the tenant is new: nobody tells when it was created"
 _LIMITS = (
     *(

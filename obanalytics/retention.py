@@ -30,6 +30,11 @@ _RUNNING, _FAILED = STATES.index("running"), [STATES.index(s) for s in ("failed"
 _PARTIAL, _NOT_KNOWN_DONE = REASONS.index("partial_object"), REASONS.index("state_unknown")
 _DAY = 86_400_000_000  # [µs]
 _ROUNDED = 1_000_000  # the vendor's intervals begin at whole seconds, a base just before [µs]
+_CENTURY = 36525  # days: beyond it instants plus limits would leave what numbers hold
+# A full that is late by no more than this part of its interval is still waited for.
+_LATE = 12
+# One that runs is, up to a quarter of its interval, or four times what fulls took.
+_RUNS_ON, _SLOWER = 4, 4
 
 
 def retention(
@@ -76,10 +81,12 @@ def retention(
     stay, failed (and cancelled) ones go, the first good full stays and what is newer than it;
     everything older goes. So a set goes at ``window + max(own end, end of the first good full
     behind it)``, a failed one at ``window + own end``; a full still to come is expected a whole
-    number of `full_every` after the newest one. A full is good when it is done, whatever its
-    validity: the engine asks for the status of the set, not of its files. Newer servers also ask
-    for logs without a break from the start of its replay to its checkpoint, of which the list says
-    nothing: there a set may stay longer. Copies in an archive storage class live by other rules.
+    number of `full_every` after the newest one; one that runs when it is through, by what fulls
+    took (median), one that is late by less than a twelfth of `full_every` at once. A full is good
+    when it is done, whatever its validity: the engine asks for the status of the set, not of its
+    files. Newer servers also ask for logs without a break from the start of its replay to its
+    checkpoint, of which the list says nothing: there a set may stay longer. Copies in an archive
+    storage class live by other rules.
 
     References
     ----------
@@ -178,6 +185,8 @@ class Reserves:
         Whether the newest full, or the base of the newest restorable set, goes before that.
     risk_at, risk_set : ndarray of int
         When the first of the two goes [µs], and which; `NAT` and -1: none does.
+    may_be_safe : ndarray of bool
+        Whether none would, if what is not known of sets were well.
     """
 
     usable_fulls: Ints
@@ -191,6 +200,7 @@ class Reserves:
     at_risk: Bools
     risk_at: Ints
     risk_set: Ints
+    may_be_safe: Bools
 
 
 def reserves_in(view: View, days: Ints, full_every: Ints) -> Reserves:
@@ -218,6 +228,9 @@ def reserves_in(view: View, days: Ints, full_every: Ints) -> Reserves:
         full_every = np.where(infer, stock.usual(), full_every)
     expected = stock.expected(full_every)
     risk_at, risk_set = stock.risk(days, expected)
+    safe = risk_set < 0
+    if not safe.all() and len(hopes_of(view)):
+        safe = _Stock(view, trusting=True).risk(days, expected)[1] < 0
     return Reserves(
         usable_fulls=np.diff(stock.heads).astype(np.int64),
         newest_full=stock.newest,
@@ -230,14 +243,34 @@ def reserves_in(view: View, days: Ints, full_every: Ints) -> Reserves:
         at_risk=risk_set >= 0,
         risk_at=risk_at,
         risk_set=risk_set,
+        may_be_safe=safe & (risk_set >= 0),
     )
+
+
+def hopes_of(view: View) -> Ints:
+    """Return which sets can be restored only if what is not known of sets is well.
+
+    Parameters
+    ----------
+    view : View
+        Some tenants.
+
+    Returns
+    -------
+    ndarray of int
+        Their numbers, in order.
+    """
+    if not view.certain.doubtable:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(view.trusting.restorable & ~view.certain.restorable)
 
 
 class _Stock:
     """The fulls of some tenants: those that can be restored, and those that the server counts."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: View, *, trusting: bool = False) -> None:
         chains, part, as_of = view.certain, view.part, view.scene.known.as_of
+        chains = self.chains = view.trusting if trusting else chains
         self.view, self.now = view, NAT if as_of is None else micro(as_of)
         self.listed, self.there = np.ones(len(chains.group), bool), chains.restorable
         if part.gone is not None:
@@ -263,7 +296,7 @@ class _Stock:
     @cached_property
     def base(self) -> Ints:
         """The full that each tenant's newest restorable set hangs on; -1: none."""
-        chains = self.view.certain
+        chains = self.chains
         heads = np.searchsorted(chains.group, np.arange(self.view.part.count))
         checkpoint = np.where(self.there, chains.checkpoint, NAT)
         newest = np.maximum.reduceat(checkpoint, heads)
@@ -295,9 +328,32 @@ class _Stock:
         newest = np.full(len(every), NAT)
         np.maximum.at(newest, self.group, self.end)
         known = (newest != NAT) & (every != NAT) & (self.now != NAT)
+        if not known.any():
+            return np.full(len(every), NAT)
         last, every = np.where(known, newest, 0), np.where(known, every, 1)
-        steps = np.maximum((self.now - last) // every, 0) + 1
-        return np.where(known, last + steps * every, NAT)
+        steps = np.maximum((self.now - last) // every, 0)
+        due = last + steps * every
+        # One that is only just late is not given up for a whole interval.
+        late = (steps > 0) & (self.now - due <= every // _LATE)
+        made = np.where(late, self.now, due + every)
+        ends = self.running(newest, every)
+        return np.where(known, np.where(ends == NAT, made, ends), NAT)
+
+    def running(self, newest: Ints, every: Ints) -> Ints:
+        """Return when the full that each tenant makes now will have ended; `NAT`: it makes none."""
+        chains, made = self.view.certain, np.full(len(newest), NAT)
+        sets = np.flatnonzero((self.view.part.state == _RUNNING) & chains.full & self.listed)
+        group, start = chains.group[sets], chains.start[sets]
+        keep = (chains.end[sets] == NAT) & (start <= self.now) & (start > newest[group])
+        group, start = group[keep], start[keep]
+        if not len(group):
+            return made
+        took = pd.Series(self.end - chains.start[self.good])[chains.start[self.good] <= self.end]
+        usual = took.groupby(self.group[took.index]).median().reindex(group).fillna(0)
+        usual = usual.to_numpy().astype(np.int64)
+        fresh = self.now - start <= np.maximum(every[group] // _RUNS_ON, _SLOWER * usual)
+        made[group[fresh]] = np.maximum(start + usual, self.now)[fresh]
+        return made
 
     def usual(self) -> Ints:
         """Return each tenant's median interval between good fulls; `NAT` with fewer than two."""
@@ -428,8 +484,9 @@ def _by_tenant(given: Any, tenants: pd.DataFrame, read: Callable[[Any, str], int
 def _days(value: Any, whose: str) -> int:  # noqa: ANN401
     """Return a recovery window [µs]."""
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    if not number or not 0 < value < np.inf:
-        raise ValueError(f"retention_days{whose} must be days above zero, not {value!r}")
+    if not number or not 0 < value <= _CENTURY:
+        most = f" and up to {_CENTURY}" if number and _CENTURY < value < np.inf else ""
+        raise ValueError(f"retention_days{whose} must be days above zero{most}, not {value!r}")
     return round(float(value) * _DAY)
 
 
@@ -438,6 +495,8 @@ def _every(value: Any, whose: str) -> int:  # noqa: ANN401
     every = NAT if value is None else micro(as_duration(value, f"full_every{whose}"))
     if every == 0:
         raise ValueError(f"full_every{whose} must be above zero, not {value!r}")
+    if every > _CENTURY * _DAY:
+        raise ValueError(f"full_every{whose} must be 100 years at most, not {value!r}")
     return every
 
 

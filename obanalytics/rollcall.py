@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from obanalytics.kinds import CERTAINTIES, HOUR, SEVERITIES, Claims
-from obanalytics.phrases import counted, either, numbered, say, spelled, times_over, words_of
+from obanalytics.phrases import (
+    counted,
+    either,
+    numbered,
+    say,
+    says,
+    spelled,
+    times_over,
+    words_of,
+)
 from obanalytics.presence import FATES, KINDS
-from obanalytics.recovery import NAT, integers
+from obanalytics.recovery import NAT, integers, search
+from obanalytics.retention import hopes_of
 from obanalytics.wording import plain
 
 if TYPE_CHECKING:
@@ -17,6 +27,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from obanalytics.curve import View
     from obanalytics.kinds import Terms
     from obanalytics.presence import Lives, Presence
     from obanalytics.recovery import Ints
@@ -29,7 +40,7 @@ _LACKS = [
 _LACKS_ONE = [" says done and does not have it, ", " says done, with a failed set of it, "]
 _BY_INVENTORY = FATES.index("gone")
 _WARNING, _INFO = SEVERITIES.index("warning"), SEVERITIES.index("info")
-_PROVED, _UNKNOWN = CERTAINTIES.index("proved"), CERTAINTIES.index("unknown")
+_PROVED, _, _PARTLY, _UNKNOWN = range(len(CERTAINTIES))
 
 
 def presence_faults(
@@ -190,6 +201,45 @@ def _sizes(
         counts=np.ones(len(rows), np.int64),
         clusters=True,
     )
+
+
+def doubted_runs(claims: Claims, view: View, terms: Terms) -> Claims:
+    """Say of which missed runs it is not known whether they were missed.
+
+    Parameters
+    ----------
+    claims : Claims
+        What was found of runs.
+    view : View
+        The tenants.
+    terms : Terms
+        What they are held against.
+
+    Returns
+    -------
+    Claims
+        `G7` of slots near which sets began that may be restorable: `unknown`, or `partly` where
+        they are fewer than the slots.
+    """
+    hopes = hopes_of(view) if claims.kind == "G7" and len(claims) else claims.rows[:0]
+    if not len(hopes):
+        return claims
+    group, start = view.certain.group[hopes], view.certain.start[hopes]
+    modes = view.scene.known.tenants["full"].array[view.part.rows_of(hopes)]
+    full = modes.to_numpy(dtype=bool, na_value=True)
+    mine = claims.tenant - view.part.first
+    wait = np.maximum(terms.limits.grace[claims.tenant], _NEAR)
+    low = search(group, start, mine, claims.start - _NEAR)
+    high = search(group, start, mine, claims.end + wait, "right")
+    # A full run is not made up for by an incremental.
+    fulls = np.append([0], np.cumsum(full))
+    count = np.where(says(claims.text, "full run"), fulls[high] - fulls[low], high - low)
+    vague = np.where(count >= claims.floats("measured"), _UNKNOWN, _PARTLY)
+    claims.certainty = np.where(count > 0, np.maximum(claims.surety, vague), claims.surety)
+    return claims
+
+
+_NEAR = 6 * HOUR  # about a quarter of a day
 
 
 def unprotected(table: pd.DataFrame, first: int, terms: Terms) -> Claims:

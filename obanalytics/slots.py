@@ -213,7 +213,10 @@ class Plan:
         self.place[who], self.size = self.size, self.size + len(slots)
         self.given[who] = given
         self.parts.append((slots, closes, every, confidence))
-        self.low[who] = np.searchsorted(slots, ask.low[who])
+        first, low = self.view.first[who], np.searchsorted(slots, ask.low[who])
+        # Where grace is longer than a period, several slots are so near before the first row.
+        mine = np.maximum(low, np.searchsorted(opens, first, "right") - 1)
+        self.low[who] = np.where(ask.low[who] == first - ask.grace[who], mine, low)
         self.high[who] = np.maximum(np.searchsorted(slots, ask.until[who]), self.low[who])
         known = np.searchsorted(closes, ask.as_of, "right")
         self.decided[who] = np.clip(known, self.low[who], self.high[who])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
+from findings_oracle import Row, facts
+from histories import T0
 from test_cli import BAD_DATA, FINE, FOUND, NETWORK, NOW, USAGE, Shell, history, only_line
 from test_cli_gaps import kept
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SILENT = simulator.Plant("silent", 0, 0, 6.0, 3.0)
+DAY = pd.Timedelta(1, "D")
 DROPPED = simulator.Plant("dropped", 0, 0, 6.0)
 
 
@@ -199,7 +203,9 @@ def test_a_policy_is_made_and_read_back(run: Shell, tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text == draft(ob.sample(), tz="Asia/Shanghai")
     policy = Policy.load(path)
-    assert (policy.tz, policy.schedule) == ("Asia/Shanghai", {"any": "1D", "full": "7D"})
+    # Schedules are inferred for each tenant, days of rest and changes of cadence and all.
+    assert (policy.tz, policy.schedule) == ("Asia/Shanghai", None)
+    assert "inferred for each tenant: every 24 h at about 04:08 Asia/Shanghai" in text
     assert policy.rpo == Policy().rpo  # daily, and up to an hour and a half
     assert "(12 of 12 tenants)" in text
     # What is there is not replaced.
@@ -227,9 +233,25 @@ def test_what_is_drafted_from_a_clean_history_finds_nothing_in_it() -> None:
         with client:
             sets = ob.load("all", client=client, progress=False)
     policy = Policy.parse(draft(sets))
-    assert policy.schedule
     assert policy.full_every
     assert findings(sets, policy).empty
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [Row(24 * day + 2) for day in range(4, 60) if (T0 + day * DAY).day_of_week < 5],
+        [Row(24 * day + (2 if day < 100 else 8), full=day % 7 == 0) for day in range(200)],
+        [Row(168 * week + 2) for week in range(20)] + [Row(3362 + 24 * day) for day in range(40)],
+    ],
+    ids=["weekdays", "another hour", "from weekly to daily"],
+)
+def test_what_is_drafted_finds_what_no_policy_finds(rows: list[Row]) -> None:
+    sets = facts(rows, rows[-1].start + 12)
+    wide = Policy(rpo="200h")
+    drafted = replace(Policy.parse(draft(sets)), rpo="200h")
+    kinds = [set(findings(sets, each)["kind"]) for each in (wide, drafted)]
+    assert kinds[0] == kinds[1]
 
 
 def test_tenants_that_differ_are_told_and_nothing_is_proposed() -> None:

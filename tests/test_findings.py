@@ -636,7 +636,9 @@ def test_hollow_success() -> None:
     check(facts(sized(4.75), 194), [hollow])
     check(facts(sized(5.0), 194), [])
     check(facts(sized(5.25), 194), [])
-    check(facts(sized(0), 194), [replace(hollow, measured=0.0)])
+    # Of no size at all it is whatever was before it.
+    nothing = replace(hollow, measured=0.0, limit=0.01, origin="data")
+    check(facts(sized(0), 194), [nothing])
     few = [Row(24 * day, size=size) for day, size in enumerate([*SIZES[:7], 0.1])]
     check(facts(few, 170), [])
 

@@ -10,7 +10,7 @@ import datetime as dt
 import random
 from collections import Counter
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, takewhile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import findings_oracle as second
@@ -237,8 +237,19 @@ def missed_claims(life: Life, owes_until: dt.datetime, sure: str) -> list[Claim]
             ids = (*before, *after)
             bounds = run[0], run[-1], float(len(run))
             doubt = "inferred" if run[-1] < life.rows[-1].start else sure
+            # Sets whose base is not known may have been restorable.
+            may = [row for row in unbased(life) if row.full or not full]
+            near = [row for row in may if run[0] - 6 * H <= row.start <= run[-1] + 6 * H]
+            if near:
+                doubt = "unknown" if len(near) >= len(run) else "partly"
             made.append(Claim("G7", life.tenant, *bounds, ids, "warning", doubt))
     return made
+
+
+def unbased(life: Life) -> list[Listing]:
+    """Return the sound incrementals before a tenant's first done set that is full or not sound."""
+    done = [row for row in life.rows if row.status == "DONE"]
+    return list(takewhile(lambda row: row.validity == "VALID" and not row.full, done))
 
 
 def chain_claims(life: Life) -> list[Claim]:

@@ -100,8 +100,23 @@ def next_full(sets: list[Set], every: float | None, now: int) -> float | None:
     ends = [s.end for s in good_fulls(sets) if s.end is not None]
     if not ends or every is None:
         return None
-    expected: float = max(ends) + every
+    newest = max(ends)
+    for each in sorted(sets, key=lambda s: (s.start is not None, s.start or 0), reverse=True):
+        begun = each.state == "running" and each.full and each.end is None
+        if begun and each.start is not None and newest < each.start <= now:
+            took = [
+                s.end - s.start
+                for s in good_fulls(sets)
+                if s.start is not None and s.end is not None and s.start <= s.end
+            ]
+            usual = median(took) if took else 0
+            if now - each.start <= max(every / 4, 4 * usual):
+                return max(each.start + usual, now)
+            break
+    expected: float = newest + every
     while expected <= now:
+        if now - expected <= every / 12:  # late, but not by a whole interval
+            return now
         expected += every
     return expected
 

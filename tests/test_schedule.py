@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import findings_oracle as oracle
 import numpy as np
 import pandas as pd
 import pytest
@@ -661,7 +662,7 @@ def expected_rows(
         opens = slot - min(early, 0.4 * before)
         next_opens = table[place + 1] - min(early, 0.4 * behind)
         closes = slot + min(grace, 0.4 * behind)
-        if slot < first - grace or slot >= as_of:
+        if slot < first - grace or next_opens <= first or slot >= as_of:
             continue
         mine = [(run.start, turn, run) for turn, run in known if opens <= run.start < next_opens]
         good = min((each for each in mine if each[2].state == "done"), default=None)
@@ -838,3 +839,16 @@ def test_who_is_gone_or_stopped_by_the_inventory_owes_no_slots(tmp_path: Any) ->
     stopped = listed.assign(tenant_status="STOPPED")
     table = missed_runs(replace(sets, inventory=conform(stopped, "inventory")))
     assert set(table["outcome"]) == {"met"}
+
+
+def test_a_grace_of_several_periods_owes_no_slot_before_the_first_run() -> None:
+    """Hourly by cron with two hours of grace: the first run filled its own slot."""
+    for cron, every, grace in (("0 * * * *", 1, "2h"), ("*/15 * * * *", 0.25, "2h")):
+        rows = [oracle.Row(each * every, end=each * every + 0.05) for each in range(300)]
+        sets = oracle.facts(rows, 300 * every)
+        told = ob.schedule_compliance(sets, cron, grace=grace).iloc[0]
+        assert (told["expected"], told["missed"]) == (300, 0), cron
+        assert (
+            ob.missed_runs(sets, cron, grace=grace)["slot"].min()
+            >= sets.tenants["start_time"].min()
+        )
