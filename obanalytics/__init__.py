@@ -14,24 +14,30 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from obanalytics.anomaly import anomalies
     from obanalytics.blast import blast_radius
+    from obanalytics.changes import duration_changes
     from obanalytics.client import Client
     from obanalytics.compliance import rpo_compliance
     from obanalytics.coverage import coverage_gaps, exposure
     from obanalytics.dataset import load, read, sample
     from obanalytics.days import coverage_calendar
     from obanalytics.duration import duration_trends
+    from obanalytics.fan import plot_forecast, plot_stored_size
     from obanalytics.findings import findings
+    from obanalytics.forecast import forecast_size
     from obanalytics.grids import plot_parity, plot_schedule
     from obanalytics.growth import size_growth
+    from obanalytics.lanes import plot_durations, plot_growth, plot_throughput
     from obanalytics.parity import tenant_parity
-    from obanalytics.plotting import plot_durations, plot_exposure, plot_growth
+    from obanalytics.plotting import plot_exposure
     from obanalytics.policy import Policy
     from obanalytics.restore import restore_options, restore_points
     from obanalytics.retention import coverage_after_expiry, retention
     from obanalytics.review import Review, review
     from obanalytics.schedule import missed_runs, schedule, schedule_compliance
     from obanalytics.schema import BackupSets
+    from obanalytics.stored import stored_size
     from obanalytics.timeline import plot_coverage, plot_coverage_calendar
 
 __version__ = "0.1.0"
@@ -41,22 +47,28 @@ _HOME = {
     "Client": "client",
     "Policy": "policy",
     "Review": "review",
+    "anomalies": "anomaly",
     "blast_radius": "blast",
     "coverage_after_expiry": "retention",
     "coverage_calendar": "days",
     "coverage_gaps": "coverage",
+    "duration_changes": "changes",
     "duration_trends": "duration",
     "exposure": "coverage",
     "findings": "findings",
+    "forecast_size": "forecast",
     "load": "dataset",
     "missed_runs": "schedule",
     "plot_coverage": "timeline",
     "plot_coverage_calendar": "timeline",
-    "plot_durations": "plotting",
+    "plot_durations": "lanes",
     "plot_exposure": "plotting",
-    "plot_growth": "plotting",
+    "plot_forecast": "fan",
+    "plot_growth": "lanes",
     "plot_parity": "grids",
     "plot_schedule": "grids",
+    "plot_stored_size": "fan",
+    "plot_throughput": "lanes",
     "read": "dataset",
     "restore_options": "restore",
     "restore_points": "restore",
@@ -67,6 +79,7 @@ _HOME = {
     "schedule": "schedule",
     "schedule_compliance": "schedule",
     "size_growth": "growth",
+    "stored_size": "stored",
     "tenant_parity": "parity",
 }
 
@@ -75,22 +88,28 @@ __all__ = [
     "Client",
     "Policy",
     "Review",
+    "anomalies",
     "blast_radius",
     "coverage_after_expiry",
     "coverage_calendar",
     "coverage_gaps",
+    "duration_changes",
     "duration_trends",
     "exposure",
     "findings",
+    "forecast_size",
     "load",
     "missed_runs",
     "plot_coverage",
     "plot_coverage_calendar",
     "plot_durations",
     "plot_exposure",
+    "plot_forecast",
     "plot_growth",
     "plot_parity",
     "plot_schedule",
+    "plot_stored_size",
+    "plot_throughput",
     "read",
     "restore_options",
     "restore_points",
@@ -101,6 +120,7 @@ __all__ = [
     "schedule",
     "schedule_compliance",
     "size_growth",
+    "stored_size",
     "tenant_parity",
 ]
 

@@ -24,11 +24,12 @@ from obanalytics.sources import (
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from obanalytics.review import Review
     from obanalytics.schema import BackupSets
     from obanalytics.simulator import History, SimulatorServer
+    from obanalytics.statlog import Told
 
 FINE, FOUND, USAGE, NETWORK, BAD_DATA, INTERRUPTED = 0, 1, 2, 3, 4, 130
 _EPILOG = f"""exit codes: {FINE} fine, {FOUND} something at or above --fail-on was found,
@@ -88,6 +89,10 @@ def parser() -> argparse.ArgumentParser:
             "findings": _findings,
             "policy init": _policy_init,
             "policy check": _policy_check,
+            "growth": _growth,
+            "forecast": _forecast,
+            "durations": _durations,
+            "anomalies": _anomalies,
             "instances": _instances,
             "simulate": _simulate,
         },
@@ -180,6 +185,73 @@ def _findings(options: argparse.Namespace) -> int:
     if sets.source.failed:
         return _fail(f"judged without: {failures(sets)}", NETWORK)
     return FOUND if options.fail_on and found.is_found(options.fail_on) else FINE
+
+
+def _growth(options: argparse.Namespace) -> int:
+    """Tell how fast backups grow."""
+    from obanalytics.statlog import growth_told  # noqa: PLC0415
+
+    asked = {
+        "by": options.by,
+        "as_of": options.as_of,
+        "retention_days": options.retention_days,
+        "price_per_gib_month": _price(options.price),
+        "free_gib": options.free,
+    }
+    return _tell(options, growth_told, asked)
+
+
+def _forecast(options: argparse.Namespace) -> int:
+    """Tell how large backups will be."""
+    from obanalytics.statlog import forecast_told  # noqa: PLC0415
+
+    names = ("horizon", "level", "threshold", "retention_days", "by", "as_of")
+    return _tell(options, forecast_told, {name: getattr(options, name) for name in names})
+
+
+def _durations(options: argparse.Namespace) -> int:
+    """Tell how long backups take."""
+    from obanalytics.statlog import durations_told  # noqa: PLC0415
+
+    return _tell(options, durations_told, {"by": options.by, "as_of": options.as_of})
+
+
+def _anomalies(options: argparse.Namespace) -> int:
+    """Tell which sets are unlike those before them."""
+    from obanalytics.statlog import anomalies_told  # noqa: PLC0415
+
+    return _tell(options, anomalies_told, {"as_of": options.as_of})
+
+
+def _tell(
+    options: argparse.Namespace,
+    tell: Callable[[BackupSets, dict[str, Any]], Told],
+    asked: dict[str, Any],
+) -> int:
+    """Measure what is there and print it."""
+    sets = gathered(options)
+    told = tell(sets, asked)
+    if options.json:
+        _print_json(told.to_json())
+    else:
+        print(told.to_text(), end="")
+    if sets.source.failed:
+        return _fail(f"measured without: {failures(sets)}", NETWORK)
+    return FINE
+
+
+def _price(texts: list[str]) -> float | dict[str, float] | None:
+    """Return the price, or the prices by storage class; a ValueError names what is none."""
+    prices: dict[str, float] = {}
+    for text in texts:
+        name, _, number = text.rpartition("=")
+        try:
+            prices[name] = float(number)
+        except ValueError:
+            raise ValueError(f"--price {text}: expected 0.02 or standard=0.02") from None
+    if "" in prices and len(texts) > 1:
+        raise ValueError(f"--price {' '.join(texts)}: give one price, or one by storage class")
+    return None if not prices else prices.get("", prices)
 
 
 def _policy_init(options: argparse.Namespace) -> int:

@@ -45,6 +45,10 @@ def make_parser(runs: Mapping[str, Any], *, found: int, epilog: str) -> argparse
     _add_gaps(commands)
     _add_findings(commands)
     _add_policy(commands)
+    _add_growth(commands)
+    _add_forecast(commands)
+    _add_durations(commands)
+    _add_anomalies(commands)
     _add_instances(commands)
     _add_simulate(commands)
     return whole
@@ -183,6 +187,83 @@ def _add_policy(commands: _Commands) -> None:
     check = parts.add("check", "say what a policy means, defaults and all")
     check.add_argument("file", help="the policy")
     _add_json(check)
+
+
+def _add_growth(commands: _Commands) -> None:
+    """Add `growth`."""
+    made = commands.add("growth", "say how fast backups grow, and what is in store")
+    _add_by(made)
+    _add_retention(made)
+    made.add_argument(
+        "--price",
+        action="append",
+        default=[],
+        metavar="PRICE",
+        help="of a GiB and month: 0.02, or by storage class: standard=0.02; repeatable",
+    )
+    made.add_argument(
+        "--free", type=float, metavar="GIB", help="what each instance may store without charge"
+    )
+    add_source(made)
+    _add_json(made)
+
+
+def _add_forecast(commands: _Commands) -> None:
+    """Add `forecast`."""
+    made = commands.add("forecast", "say how large backups will be, with bands and their record")
+    made.add_argument(
+        "--horizon", default="90D", metavar="DURATION", help="how far ahead (default: 90D)"
+    )
+    made.add_argument(
+        "--level", type=float, default=0.9, metavar="SHARE", help="of the bands (default: 0.9)"
+    )
+    made.add_argument(
+        "--threshold", type=float, metavar="GIB", help="say how likely it is crossed, and when"
+    )
+    _add_by(made)
+    _add_retention(made)
+    add_source(made)
+    _add_json(made)
+
+
+def _add_durations(commands: _Commands) -> None:
+    """Add `durations`."""
+    made = commands.add("durations", "say how long backups take, and since when they take longer")
+    _add_by(made, fleet=False)
+    add_source(made)
+    _add_json(made)
+
+
+def _add_anomalies(commands: _Commands) -> None:
+    """Add `anomalies`."""
+    made = commands.add("anomalies", "list sets that are too small, too large or too slow")
+    _add_as_of(made)
+    add_source(made)
+    _add_json(made)
+
+
+def _add_by(made: argparse.ArgumentParser, *, fleet: bool = True) -> None:
+    """Add the options of whose series are looked at, and from when."""
+    levels = ("tenant", "cluster", "fleet") if fleet else ("tenant", "cluster")
+    made.add_argument("--by", choices=levels, default="tenant", help="whose series")
+    _add_as_of(made)
+
+
+def _add_as_of(made: argparse.ArgumentParser) -> None:
+    """Add the option of the instant to look from."""
+    made.add_argument(
+        "--as-of", metavar="INSTANT", help="look from here (default: the newest fact)"
+    )
+
+
+def _add_retention(made: argparse.ArgumentParser) -> None:
+    """Add the option of the server's recovery window."""
+    made.add_argument(
+        "--retention-days",
+        type=float,
+        metavar="DAYS",
+        help="the server's recovery window: what is in store is let go by its rule",
+    )
 
 
 def _add_instances(commands: _Commands) -> None:

@@ -1,8 +1,7 @@
-"""Draw finished numbers: a result frame and an ax in, the ax out. Nothing is computed here."""
+"""Draw exposure: what would be lost if everything failed at an instant."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -11,7 +10,6 @@ import pandas as pd
 from matplotlib.collections import PolyCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from obanalytics.canvas import (
     INK,
@@ -20,55 +18,32 @@ from obanalytics.canvas import (
     dress,
     expect,
     finish,
-    finish_rows,
     keys_of,
     new_axes,
     nothing,
     on_face,
-    room_for,
     row_labels,
     style,
 )
+from obanalytics.ticks import DAY, LIMIT, LINES, STEPS, duration_ticks
 from obanalytics.wording import (
     NAME_CELLS,
-    cap_sentence,
-    duration_sentence,
     format_share,
     format_span,
-    growth_sentence,
     model_sentence,
     plain,
     plural,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     Axes: TypeAlias = Any  # matplotlib ships no types
     Floats: TypeAlias = NDArray[np.float64]
     Limits: TypeAlias = Any  # what pandas.Timedelta takes, by tenant or not, or None
 
-MAX_ROWS = 30
-"""More tenants than this are not drawn: the worst are, and the note says so."""
 MAX_LINES = 6
 """More tenants than this have no line each: a summary and the worst are drawn."""
-# Okabe-Ito, which readers who are colour-blind can tell apart; its vermillion is for the breaches.
-_LINES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#8C8C8C")
-_BREACH = "#D55E00"
-_MODES = (
-    (True, "full", "#0072B2", "o"),
-    (False, "incremental", "#D98200", "^"),
-    (None, "unknown mode", "#8C8C8C", "s"),
-)
-_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
-_STEPS = (
-    *(1, 5, 15, _MINUTE, 5 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE),
-    *(_HOUR, 2 * _HOUR, 4 * _HOUR, 8 * _HOUR),
-    *(_DAY, 3 * _DAY, 10 * _DAY, 30 * _DAY, 100 * _DAY, 300 * _DAY, 1000 * _DAY),
-)
-_APART, _LINE = 0.62, 0.22  # inches: from a tick to the next, along x and along y
 
 
 def plot_exposure(steps: pd.DataFrame, ax: Axes | None = None, *, rpo: Limits = None) -> Axes:
@@ -126,202 +101,8 @@ def plot_exposure(steps: pd.DataFrame, ax: Axes | None = None, *, rpo: Limits = 
     return ax
 
 
-def plot_growth(growth: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw each tenant's growth with its interval, full and incremental apart.
-
-    Parameters
-    ----------
-    growth : DataFrame
-        What `size_growth` returned.
-    ax : Axes or None
-        Where to draw; None makes a figure.
-
-    Returns
-    -------
-    Axes
-        The ax, the fastest growing tenant on top [% in 30 days].
-    """
-    expect(growth, "growth", "size_growth", _RATES)
-    rated = growth[growth["percent_per_30d"].notna()]
-    with style(ax):
-        if rated.empty:
-            return nothing(ax, "Too little history for a growth rate: 8 sets over 6 days needed")
-        room = room_for(ax, MAX_ROWS)
-        order = _worst(rated, "percent_per_30d", room.rows)
-        names, fit = row_labels(order, room.cells), ax is not None
-        ax = ax if ax is not None else new_axes(len(order), names)
-        for y, row, color, marker in _mode_rows(rated, order):
-            bounds = [row.percent_per_30d_low, row.percent_per_30d_high]
-            ax.plot(bounds, [y, y], color=color, lw=2.2, alpha=0.55, solid_capstyle="round")
-            ax.plot(
-                row.percent_per_30d,
-                y,
-                marker,
-                color=color,
-                ms=5.5,
-                mec=on_face("white", INK),
-                mew=0.6,
-            )
-        ax.axvline(0, color=on_face(INK, "white"), lw=0.9, zorder=1)
-        finish_rows(ax, names)
-        ax.set_xlim(*_reach(rated))
-        ax.set_xlabel("change of set size [% in 30 days], line: 95 % interval")
-        short = int(growth["percent_per_30d"].isna().sum())
-        note = "Fastest first." + cap_sentence(len(order), len(_tenants(rated)))
-        note += f" Without {plural(short, 'series')} of too little history." if short else ""
-        handles = _mode_legend(rated)
-        dress(ax, growth_sentence(growth), note, handles=handles, columns=3, fit=fit)
-    return ax
-
-
-def plot_durations(durations: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw how long each tenant's backups take: median, 95th percentile, longest and last run.
-
-    Parameters
-    ----------
-    durations : DataFrame
-        What `duration_trends` returned.
-    ax : Axes or None
-        Where to draw; None makes a figure.
-
-    Returns
-    -------
-    Axes
-        The ax, the longest p95 on top; logarithmic where durations differ much.
-    """
-    expect(durations, "durations", "duration_trends", _TIMES)
-    timed = durations[durations["p50"].notna()]
-    with style(ax):
-        if timed.empty:
-            return nothing(ax, "No finished backup set has a duration")
-        room = room_for(ax, MAX_ROWS)
-        order = _worst(timed, "p95", room.rows)
-        names, fit = row_labels(order, room.cells), ax is not None
-        ax = ax if ax is not None else new_axes(len(order), names)
-        ink, edge = on_face(INK, "white"), on_face("white", INK)
-        for y, row, color, marker in _mode_rows(timed, order):
-            p50, p95, top, last = (_seconds(row, name) for name in ("p50", "p95", "max", "last"))
-            ax.plot([p95, top], [y, y], color=color, lw=0.9, alpha=0.7)
-            ax.plot([p50, p95], [y, y], color=color, lw=5, alpha=0.35, solid_capstyle="butt")
-            ax.plot(p50, y, marker, color=color, ms=5.5, mec=edge, mew=0.6)
-            ax.plot(last, y, "|", color=ink, ms=8, mew=1.3)
-        finish_rows(ax, names)
-        drawn = timed[["p50", "p95", "max", "last"]].apply(lambda c: c.dt.total_seconds())
-        _duration_axis(ax, drawn.to_numpy(dtype=np.float64))
-        marks = (Line2D([], [], color=ink, marker="|", ls="", ms=8, mew=1.3, label="last run"),)
-        handles = [*_mode_legend(timed), *marks]
-        ax.set_xlabel("duration; bar: median to p95, line: to the longest run")
-        note = "Longest p95 first. Finished runs only." + cap_sentence(
-            len(order), len(_tenants(timed))
-        )
-        dress(ax, duration_sentence(durations), note, handles=handles, columns=4, fit=fit)
-    return ax
-
-
 _WHO = ("instance_id", "tenant_id", "tenant_name")
 _EXPOSED = (*_WHO, "start", "end", "exposure_start", "exposure_end", "unbounded")
-_RATES = (
-    *_WHO,
-    "full",
-    "percent_per_30d",
-    "percent_per_30d_low",
-    "percent_per_30d_high",
-    "verdict",
-)
-_TIMES = (*_WHO, "full", "p50", "p95", "max", "last", "running", "percent_per_30d_low")
-
-
-def _seconds(row: Any, name: str) -> float:  # noqa: ANN401 - a named tuple of pandas
-    """Return a duration of a row, at least a second so that a logarithm has it."""
-    return max(float(getattr(row, name).total_seconds()), 1.0)
-
-
-def _tenants(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per tenant."""
-    return frame.drop_duplicates(["instance_id", "tenant_id"])
-
-
-def _worst(frame: pd.DataFrame, column: str, most: int) -> pd.DataFrame:
-    """Return one row per tenant, that with the highest value first, and no more than are drawn."""
-    return _tenants(frame.sort_values(column, ascending=False, kind="stable")).head(most)
-
-
-def _mode_rows(frame: pd.DataFrame, order: pd.DataFrame) -> Iterator[tuple[float, Any, str, str]]:
-    """Yield every series that is drawn, with its height, colour and marker."""
-    rows = {key: y for y, key in enumerate(keys_of(order))}
-    several = len({str(full) for full in frame["full"]}) > 1
-    for row in frame.itertuples():
-        y = rows.get((row.instance_id, row.tenant_id))
-        if y is None:
-            continue
-        place = 2 if pd.isna(row.full) else 0 if row.full else 1
-        shift = (-0.19, 0.19, 0.0)[place] if several else 0.0
-        yield y + shift, row, *_MODES[place][2:]
-
-
-def _mode_legend(frame: pd.DataFrame) -> list[Line2D]:
-    """Return the marks of the modes there are."""
-    there = {None if pd.isna(full) else bool(full) for full in frame["full"]}
-    return [
-        Line2D([], [], color=color, marker=marker, ls="", ms=6, label=name)
-        for full, name, color, marker in _MODES
-        if full in there
-    ]
-
-
-def _reach(rated: pd.DataFrame) -> tuple[float, float]:
-    """Return what an axis of rates spans: all rates, and intervals that do not dwarf them."""
-    rates = rated["percent_per_30d"]
-    low, high = min(float(rates.min()), 0.0), max(float(rates.max()), 0.0)
-    room = max(high - low, 1.0)
-    low = max(float(rated["percent_per_30d_low"].min()), low - 0.6 * room)
-    high = min(float(rated["percent_per_30d_high"].max()), high + 0.6 * room)
-    return min(low, 0.0) - 0.05 * room, max(high, 0.0) + 0.05 * room
-
-
-class _Apart(FixedLocator):
-    """Give those of some ticks whose labels do not touch when they are drawn."""
-
-    locs: Any
-
-    def __call__(self) -> list[float]:
-        """Return ticks, of two that are too close the first."""
-        axes: Any = getattr(self.axis, "axes", None)
-        upright = self.axis is axes.yaxis
-        least = _LINE if upright else _APART
-        kept: list[float] = []
-        last = -math.inf
-        for step in map(float, self.locs):
-            pixel = float(axes.transData.transform((step, step))[int(upright)])
-            if pixel - last >= least * axes.figure.dpi:
-                kept.append(step)
-                last = pixel
-        return kept
-
-
-def _duration_axis(ax: Axes, seconds: Floats) -> None:
-    """Label durations along x; logarithmic where the longest is many times the shortest."""
-    low, high = max(float(seconds.min()), 1.0), max(float(seconds.max()), 1.0)
-    if high / low > 15:  # noqa: PLR2004 - the short ones would be crushed
-        ax.set_xscale("log")
-        ax.set_xlim(low / 1.25, high * 1.25)
-    else:
-        ax.set_xlim(0, high * 1.06)
-    bottom, top = ax.get_xlim()
-    steps: list[float] = [s for s in _STEPS if bottom <= s <= top]
-    if ax.get_xscale() != "log":
-        step = next((s for s in _STEPS if top / s <= 7), _STEPS[-1])  # noqa: PLR2004 - ticks
-        steps = list(np.arange(0, top, step))
-    _duration_ticks(ax.xaxis, steps)
-
-
-def _duration_ticks(axis: Any, steps: list[float]) -> None:  # noqa: ANN401 - of matplotlib
-    """Label an axis of seconds at those of the steps that stay apart."""
-    axis.set_major_locator(_Apart(steps))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(
-        FuncFormatter(lambda s, _: format_span(pd.Timedelta(s, "s")) if s else "0")
-    )
 
 
 class _Curves(NamedTuple):
@@ -362,7 +143,7 @@ class _Curves(NamedTuple):
 
     def over(self) -> Floats:
         """Return how long each step is over its tenant's RPO [s]."""
-        limit, length = self.limits[self.tenant], (self.end - self.start) * _DAY
+        limit, length = self.limits[self.tenant], (self.end - self.start) * DAY
         above = np.clip(self.high - limit, 0, length)
         return np.where(np.isinf(self.high), length, above)
 
@@ -442,7 +223,7 @@ def _highest(curves: _Curves, bounds: Floats) -> Floats:
     step = np.maximum(np.searchsorted(begins, asked, "left") - 1, 0)
     inside = (curves.tenant[step] == rows) & (bounds[1:] <= curves.end[step])
     # Where any instant can be restored it does not grow.
-    rate = np.where(curves.high > curves.low, float(_DAY), 0.0)[step]
+    rate = np.where(curves.high > curves.low, float(DAY), 0.0)[step]
     there = curves.low[step] + (bounds[1:] - curves.start[step]) * rate
     most = np.where(inside, np.maximum(most, there), most)
     return np.where(np.isneginf(most), np.nan, most)
@@ -451,7 +232,7 @@ def _highest(curves: _Curves, bounds: Floats) -> Floats:
 def _draw_unbounded(ax: Axes, curves: _Curves, shown: NDArray[np.intp], *, several: bool) -> int:
     """Draw at the top where there is no restore point, and return how many lanes that takes."""
     is_open = np.isinf(curves.high)
-    colors = zip(shown, _LINES, strict=False)
+    colors = zip(shown, LINES, strict=False)
     lanes = [(is_open & (curves.tenant == number), color) for number, color in colors]
     lanes = [(is_open, on_face("#59636E", "#AAB3BD"))] if several else lanes
     lanes = [(chosen, color) for chosen, color in lanes if chosen.any()]
@@ -482,19 +263,19 @@ def _exposure_axis(ax: Axes, curves: _Curves, above: float) -> bool:
     top = max(peaks.max(initial=0.0), limits.max(initial=0.0), 1.0)
     typical = float(np.median(peaks[peaks > 0])) if (peaks > 0).any() else top
     log = bool(top > 15 * typical)  # the teeth would be crushed
-    steps: list[float] = [s for s in _STEPS if s <= top]
+    steps: list[float] = [s for s in STEPS if s <= top]
     if log:
         small = min(typical / 20, limits.min(initial=np.inf) / 4)
         bend = max([s for s in steps if s <= small], default=1)
         ax.set_yscale("symlog", linthresh=bend, linscale=0.5)
         steps = [0, *(s for s in steps if s >= bend)]
     else:
-        step = next((s for s in _STEPS if top / s <= 7), _STEPS[-1])  # noqa: PLR2004 - ticks
+        step = next((s for s in STEPS if top / s <= 7), STEPS[-1])  # noqa: PLR2004 - ticks
         steps = list(np.arange(0, top, step))
     scale = ax.yaxis.get_transform()
     whole = float(scale.transform([top])[0]) * 1.06 / (1 - above)
     ax.set_ylim(0, float(scale.inverted().transform([whole])[0]))
-    _duration_ticks(ax.yaxis, steps)
+    duration_ticks(ax.yaxis, steps)
     return log
 
 
@@ -536,7 +317,7 @@ def _draw_curves(
         else:
             x, y = np.repeat(grid[0], 2)[1:-1], np.repeat(grid[1][number], 2)
             y = np.where(np.isinf(y), np.nan, y)
-        limit, color = curves.limits[number], _LINES[rank]
+        limit, color = curves.limits[number], LINES[rank]
         if (y > limit).any():
             breached = True
             # The instants at which it rises past the limit are corners of the area.
@@ -544,11 +325,11 @@ def _draw_curves(
             part = (limit - y[up]) / (y[up + 1] - y[up])
             at = np.insert(x, up + 1, x[up] + part * (x[up + 1] - x[up]))
             high = np.insert(y, up + 1, limit)
-            look: Any = {"color": _BREACH, "alpha": 0.25, "lw": 0}
+            look: Any = {"color": LIMIT, "alpha": 0.25, "lw": 0}
             ax.fill_between(at, high, limit, where=high >= limit, **look)
         label = " " * name.startswith("_") + name  # some matplotlibs would hide it
         marks += ax.plot(x, y, color=color, lw=1.3, zorder=5 - 0.1 * rank, label=label)
-    shade = Patch(facecolor=_BREACH, alpha=0.25, label="over the RPO")
+    shade = Patch(facecolor=LIMIT, alpha=0.25, label="over the RPO")
     return [*marks, shade] if breached else marks
 
 
@@ -591,7 +372,7 @@ def _exposure_found(curves: _Curves) -> str:
     limits = np.unique(curves.limits)
     if np.isnan(limits).any():
         return head
-    share = float(curves.over().sum() / ((curves.end - curves.start).sum() * _DAY))
+    share = float(curves.over().sum() / ((curves.end - curves.start).sum() * DAY))
     one = len(limits) == 1
     what = f"the RPO of {format_span(pd.Timedelta(limits[0], 's'))}" if one else "the RPOs"
     if not share:

@@ -285,7 +285,7 @@ def sections(review: ReviewData) -> list[Section]:
         ),
         Section(
             *("durations", "Durations", duration_sentence(durations)),
-            "How long finished runs took, full and incremental apart. Longest p95 first.",
+            "How long runs took, unfinished ones at least their age. Longest p95 first.",
             *(_DURATIONS, durations.sort_values("p95", ascending=False), durations.head(0)),
         ),
     ]
@@ -374,14 +374,16 @@ _GROWTH = (
     _Column(
         "95 % interval", lambda r: format_interval(r.percent_per_30d_low, r.percent_per_30d_high, 1)
     ),
+    _Column("Steps", lambda r: format_number(r.steps)),
+    _Column("Newest step [UTC]", lambda r: format_instant(r.step_at), number=False),
 )
 _DURATIONS = (
     *_WHO,
     _Column("Mode", lambda r: mode_name(r.full), number=False, short="Mode"),
     _Column("Sets", lambda r: format_number(r.sets), short="Sets"),
     _Column("Median", lambda r: format_span(r.p50), short="Median"),
-    _Column("p95", lambda r: format_span(r.p95), short="p95"),
-    _Column("Longest", lambda r: format_span(r.max)),
+    _Column("p95", lambda r: ("≥ " if r.at_least else "") + format_span(r.p95), short="p95"),
+    _Column("Longest", lambda r: ("≥ " if r.at_least else "") + format_span(r.max)),
     _Column("Last", lambda r: format_span(r.last), short="Last"),
     _Column("% in 30 d", lambda r: format_number(r.percent_per_30d, 1, sign=True), short="%/30 d"),
     _Column(
@@ -440,7 +442,7 @@ def _html_section(section: Section, pictures: dict[str, bytes]) -> dict[str, Any
 def _pictures(review: ReviewData) -> dict[str, bytes]:
     """Draw the figures; none where there is nothing to draw."""
     from obanalytics.canvas import png  # noqa: PLC0415 - text needs no matplotlib
-    from obanalytics.plotting import plot_durations, plot_growth  # noqa: PLC0415
+    from obanalytics.lanes import plot_durations, plot_growth  # noqa: PLC0415
     from obanalytics.timeline import plot_coverage  # noqa: PLC0415
 
     tables = review.tables

@@ -10,11 +10,11 @@ import pandas as pd
 
 from obanalytics.frames import PARTS_OF_A_TENANT
 from obanalytics.recovery import NAT, NEVER, integers
-from obanalytics.schema import STATES, facts
+from obanalytics.schema import STATES, BackupSets, facts
 
 if TYPE_CHECKING:
     from obanalytics.recovery import Bools, Ints
-    from obanalytics.schema import BackupSets, Instant
+    from obanalytics.schema import Instant
 
 DONE, RUNNING = STATES.index("done"), STATES.index("running")
 _OVER = [STATES.index(name) for name in ("done", "failed", "cancelled")]
@@ -91,6 +91,38 @@ class Runs:
         parts = {name: getattr(self, name)[wanted] for name in names}
         return replace(self, bounds=before[self.bounds], **parts)
 
+    def where_state(self, state: int) -> Runs:
+        """Return the entries of one state; every series stays.
+
+        Parameters
+        ----------
+        state : int
+            Position in `STATES`.
+
+        Returns
+        -------
+        Runs
+            Those, in order.
+        """
+        return self.where(self.state == state)
+
+    def without_empty(self) -> Runs:
+        """Return the series that have an entry.
+
+        Returns
+        -------
+        Runs
+            The same entries.
+        """
+        some = np.flatnonzero(np.diff(self.bounds))
+        if len(some) == len(self.heads):
+            return self
+        heads = self.heads.take(some).reset_index(drop=True)
+        for name in ("instance_id", "tenant_id", "tenant_name"):
+            heads[name] = heads[name].cat.remove_unused_categories()
+        bounds = np.append(self.bounds[some], self.bounds[-1])
+        return replace(self, heads=heads, bounds=bounds)
+
     def column(self, name: str) -> Any:  # noqa: ANN401 - an array of pandas
         """Return a column of the frame, entry by entry.
 
@@ -142,7 +174,7 @@ def runs_of(
         raise ValueError(
             'by="cluster" needs backup sets: a plain tenants frame has no cluster sets'
         )
-    chosen = _chosen(frame, level)
+    chosen = _chosen(frame, level, plain=not isinstance(sets, BackupSets))
     code, heads = _series(frame, chosen, level)
     rows, code = _in_order(frame, chosen, code, _mode(heads["full"].array))
     kept = np.flatnonzero(np.bincount(code, minlength=len(heads)))
@@ -153,7 +185,7 @@ def runs_of(
     bounds = np.concatenate([[0], np.cumsum(np.bincount(code, minlength=len(heads)))])
     if level == "tenant":
         heads = _named(heads, frame, rows, bounds)
-    state = frame["state"].array.codes
+    state = _states(frame["state"])
     return Runs(
         heads=heads,
         bounds=bounds.astype(np.int64),
@@ -168,7 +200,14 @@ def runs_of(
     )
 
 
-def _chosen(frame: pd.DataFrame, level: str) -> Ints | None:
+def _states(column: pd.Series) -> Ints:
+    """Return each row's position in `STATES`, whatever categories a slice has left."""
+    if list(column.cat.categories) != list(STATES):
+        column = column.cat.set_categories(list(STATES))
+    return column.array.codes
+
+
+def _chosen(frame: pd.DataFrame, level: str, *, plain: bool) -> Ints | None:
     """Return the rows that are of whole tenants, one a set; None: all of them."""
     rows = None
     kinds = frame["backup_object_type"].array
@@ -176,7 +215,9 @@ def _chosen(frame: pd.DataFrame, level: str) -> Ints | None:
     if level == "tenant" and any(partial):
         rows = np.flatnonzero(~np.array([*partial, False])[kinds.codes])
     storage = frame["storage_class"].array.codes
-    if len(storage) and storage.min() != storage.max():
+    several = len(storage) > 0 and storage.min() != storage.max()
+    # Backup sets hold no row twice; a frame that was put together by hand may.
+    if several or (plain and frame.duplicated(["instance_id", "tenant_id", "backup_set_id"]).any()):
         rows = _one_copy(frame if rows is None else frame.take(rows), rows, level)
     return rows
 
@@ -313,14 +354,56 @@ def _sorted(code: Ints, start: Ints) -> Ints:
 
 def _named(heads: pd.DataFrame, frame: pd.DataFrame, rows: Ints, bounds: Ints) -> pd.DataFrame:
     """Return the heads with each series' newest name."""
-    start = integers(frame["start_time"], copy=False)
     last = bounds[1:] - 1
-    # Entries without a start come last: the newest is the last one with a start, if there is any.
-    while (back := (start[rows[last]] == NAT) & (last > bounds[:-1])).any():
-        last = last - back
     names = frame["tenant_name"].array
     named = pd.Categorical(names.take(rows[last])).remove_unused_categories()
     return heads.assign(tenant_name=named)
+
+
+def fleet_series(series: Ints, start: Ints, size: Any, *, stock: bool) -> tuple[Ints, Any]:  # noqa: ANN401
+    """Return the sizes of many series as one.
+
+    Parameters
+    ----------
+    series, start, size : array
+        The sets by series and start [µs, GiB].
+    stock : bool
+        Whether the newest size of each series is added up, every 7 days back from the newest start,
+        while it is less than three of its usual intervals (medians; 7 days of a single set) old,
+        from when all series have begun that did so within their usual interval from the very
+        first start; else what was written in each whole day is, without the first and the last.
+
+    Returns
+    -------
+    start : array of int
+        The instants that were looked at, or the days' begins [µs].
+    size : array of float
+        [GiB]
+    """
+    day = 86_400_000_000
+    if not len(start):
+        return np.zeros(0, np.int64), np.zeros(0)
+    if not stock:
+        low, number = int(start.min()) // day, start // day
+        made = np.bincount(number - low, size)
+        # The first and the last day may be cut off.
+        return ((np.arange(len(made)) + low) * day)[1:-1], made[1:-1]
+    new = np.append(True, series[1:] != series[:-1])
+    heads = np.flatnonzero(new)
+    gaps = pd.Series(np.where(new, np.nan, np.diff(start, prepend=0))).groupby(series).median()
+    usual = gaps.reindex(series[heads]).fillna(7.0 * day).to_numpy()
+    # Those that were there from the beginning come one by one, which is no growth.
+    from_the_beginning = start[heads] <= start.min() + usual
+    begin = int(start[heads][from_the_beginning].max())
+    whole = np.arange(int(start.max()), begin - 1, -7 * day)[::-1]
+    number = np.cumsum(new) - 1
+    until = np.append(start[1:], np.iinfo(np.int64).max)
+    until[np.append(heads[1:], len(start)) - 1] = np.iinfo(np.int64).max
+    until = np.minimum(until, start + (3.0 * usual[number]).astype(np.int64))
+    # A size counts from its start until the next: it comes at the first, it goes at the last.
+    change = np.bincount(np.searchsorted(whole, start), size, len(whole) + 1)
+    change -= np.bincount(np.searchsorted(whole, until), size, len(whole) + 1)
+    return whole, np.cumsum(change[:-1])
 
 
 def spans(micro: Any) -> pd.Series:  # noqa: ANN401 - numbers

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NOW = dt.datetime(2026, 5, 1, tzinfo=dt.UTC)
-COMMANDS = ("demo", "fetch", "review", "gaps", "findings", "policy", "instances", "simulate")
+COMMANDS = (
+    *("demo", "fetch", "review", "gaps", "findings", "policy"),
+    *("growth", "forecast", "durations", "anomalies", "instances", "simulate"),
+)
 FINE, FOUND, USAGE, NETWORK, BAD_DATA = range(5)
 Run = tuple[int, str, str]
 

@@ -216,13 +216,15 @@ GROWTH: Texts = WHO | {
     "95 % interval": lambda r: format_interval(r.gib_per_day_low, r.gib_per_day_high, 3),
     "% in 30 d": lambda r: format_number(r.percent_per_30d, 1, sign=True),
     "95 % interval ": lambda r: format_interval(r.percent_per_30d_low, r.percent_per_30d_high, 1),
+    "Steps": lambda r: f"{r.steps:,}",
+    "Newest step [UTC]": lambda r: format_instant(r.step_at),
 }
 DURATIONS: Texts = WHO | {
     "Mode": lambda r: mode_name(r.full),
     "Sets": lambda r: f"{r.sets:,}",
     "Median": lambda r: format_span(r.p50),
-    "p95": lambda r: format_span(r.p95),
-    "Longest": lambda r: format_span(r.max),
+    "p95": lambda r: ("≥ " if r.at_least else "") + format_span(r.p95),
+    "Longest": lambda r: ("≥ " if r.at_least else "") + format_span(r.max),
     "Last": lambda r: format_span(r.last),
     "% in 30 d": lambda r: format_number(r.percent_per_30d, 1, sign=True),
     "95 % interval": lambda r: format_interval(r.percent_per_30d_low, r.percent_per_30d_high, 1),
