@@ -10,7 +10,6 @@ from obanalytics.horizon import LEAST, Record, filled, forecast, paths
 from obanalytics.recovery import NAT
 from obanalytics.series import DONE
 from obanalytics.stock import goes_by_rule
-from obanalytics.trend import change_points
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -114,8 +113,7 @@ def flow_of(start: Ints, size: Floats, asked: Asked) -> Flow:
     -------
     Flow
         The slots are the median interval apart and end at the newest set; a slot without a set is
-        filled in on a line, of several sets the last counts. A history that has a step is forecast
-        from what comes after it, where that is long enough.
+        filled in on a line, of several sets the last counts. `forecast` takes rare steps out.
     """
     if len(start) < LEAST:
         return Flow(start, size, DAY, None, f"{len(start)} sets: a forecast needs {LEAST}")
@@ -137,21 +135,9 @@ def flow_of(start: Ints, size: Floats, asked: Asked) -> Flow:
         most = (times[-1] + every * (len(values) // 2) - asked.now) / DAY
         reason = f"{len(values)} sets allow a horizon of {max(int(most), 0)} days at most"
         return Flow(times, values, every, None, reason)
-    rest = _since_step(values, steps)
-    season = 7 if 0.9 < every / DAY < 1.1 and len(rest) >= 28 else None  # noqa: PLR2004 - daily
-    made = forecast(rest, steps, level=asked.level, season=season, candidates=asked.candidates)
+    season = 7 if 0.9 < every / DAY < 1.1 and len(values) >= 28 else None  # noqa: PLR2004 - daily
+    made = forecast(values, steps, level=asked.level, season=season, candidates=asked.candidates)
     return Flow(times, values, every, made, "")
-
-
-def _since_step(values: Floats, steps: int) -> Floats:
-    """Return what comes after the last step, where it is enough to forecast from."""
-    if not (values > 0).all():
-        return values
-    found = change_points(np.log(values), alpha=0.01)
-    enough = max(LEAST, 2 * steps)
-    if len(found) and len(values) - found[-1] >= enough:
-        return values[found[-1] :]
-    return values
 
 
 def store_of(sets: Sets, window: int, asked: Asked, seed: int) -> tuple[Store | None, str]:

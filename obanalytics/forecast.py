@@ -129,8 +129,8 @@ def forecast_size(  # noqa: PLR0913 - what is asked, of whom, and how sure
 
     Notes
     -----
-    Sizes are put on regular slots, the median interval apart, and forecast by `forecast_values`;
-    after a step only what follows it counts. What is in store is a thousand courses of the coming
+    Sizes are put on regular slots, the median interval apart, and forecast by `forecast_values`,
+    which takes rare steps out of the history. What is in store is a thousand courses of the coming
     full and incremental sets, run through the server's rule together with those in the list.
     Probabilities count the courses that have reached the threshold by an instant.
 
