@@ -244,6 +244,18 @@ _DURATIONS = (
 )
 
 
+_ANOMALIES = (
+    Cell("#", lambda r: str(r.rank)),
+    _MODE,
+    Cell("what", lambda r: words(r.kind), right=False),
+    Cell("observed", lambda r: _amount(r, r.observed)),
+    Cell("usual", lambda r: _amount(r, r.usual)),
+    Cell("factor", lambda r: f"x {r.factor:.2f}"),
+    Cell("start UTC", lambda r: format_instant(r.start_time), right=False),
+    Cell("set", lambda r: plain(r.backup_set_id, 24), right=False),
+)
+
+
 def growth_told(sets: BackupSets, asked: dict[str, Any]) -> Told:
     """Tell how fast backups grow, and what is in store.
 
@@ -437,13 +449,20 @@ def anomalies_told(sets: BackupSets, asked: dict[str, Any]) -> Told:
     headline = f"{plural(len(made), 'set')} unlike those before: {told}; {plural(whose, 'tenant')}"
     if made.empty:
         headline = "No set is unlike those before it"
-    table = Table("anomalies", "ANOMALIES, worst first", made, (), _ranked)
+    table = Table("anomalies", "ANOMALIES, worst first", made, _ANOMALIES, _merging)
     return _told(sets, asked, headline, (table,))
 
 
-def _ranked(row: Any) -> str:  # noqa: ANN401
-    """Return an anomaly with its place."""
-    return f"{row.rank:>3}. {plain(row.sentence)}"
+def _merging(row: Any) -> str:  # noqa: ANN401
+    """Tell what numbers do not."""
+    return plain(row.sentence) if row.kind == "overlaps_merge" else ""
+
+
+def _amount(row: Any, value: float) -> str:  # noqa: ANN401
+    """Return a size or a duration."""
+    if row.unit == "s":
+        return format_span(pd.Timedelta(value, "s"))
+    return f"{format_number(value, 2)} GiB"
 
 
 def _instant(text: Any) -> pd.Timestamp | None:  # noqa: ANN401 - what the command line has

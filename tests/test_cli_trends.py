@@ -125,8 +125,10 @@ def test_what_was_planted_is_told(run: Shell) -> None:
     text = " ".join(run("growth", "sample")[1].split())
     assert re.search(r"step on 2026-05-0\d \d\d:\d\d UTC: x 1\.\d+", text)
     text = " ".join(run("anomalies", "sample")[1].split())
-    assert "took 49 min, usually 3 min" in text
-    assert re.search(r"catalog_v2 .*: 0\.32 GiB, usually 1\.\d+ GiB", text)
+    assert re.search(r"orders · \S+ 1 incremental slow 49 min 3 min x 14\.\d+ 20", text)
+    assert re.search(
+        r"catalog_v2 · \S+ \d+ incremental size small 0\.32 GiB 1\.\d+ GiB x 0\.2", text
+    )
 
 
 @pytest.mark.parametrize(
