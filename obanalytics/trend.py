@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from obanalytics.breaks import change_points
-from obanalytics.frames import PARTS_OF_A_TENANT
 from obanalytics.slopes import METHODS, mann_kendall_many, trends_many
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ __all__ = [
     "change_points",
     "lines_of",
     "mann_kendall",
-    "percent_per_30d",
+    "percents_per_30d",
     "theil_sen",
     "weekdays",
 ]
@@ -35,8 +34,6 @@ __all__ = [
 MIN_POINTS = 8
 """Fewer points than this say nothing about a trend."""
 MIN_SPAN_DAYS = 6.0  # eight daily sets span a week, less what their start times differ
-MAX_POINTS = 1000
-"""Longer series are thinned: the work and the memory grow with the square [points]."""
 
 
 class Slope(NamedTuple):
@@ -88,7 +85,7 @@ def theil_sen(
     median(y) - slope median(t). The interval's bounds are the pairwise slopes of rank
     (N ± z sigma) / 2, N the number of pairs and sigma² the variance of Kendall's S, corrected for
     ties. The points count as independent: the interval is too narrow where neighbours resemble
-    each other. Time and memory grow with the square of the number of points; `thin` bounds both.
+    each other. Time and memory grow with the square of the number of points.
 
     References
     ----------
@@ -143,71 +140,6 @@ def mann_kendall(
     return float(made.s[0]), float(made.z[0]), float(made.p[0]), METHODS[int(made.method[0])]
 
 
-def thin(times: Floats, limit: int = MAX_POINTS) -> NDArray[np.intp]:
-    """Choose which points of a series stand for it.
-
-    Parameters
-    ----------
-    times : array of float
-        The points' times, in any order and unit.
-    limit : int
-        The most points to keep [points].
-
-    Returns
-    -------
-    array of int
-        Positions in order of time: all of them up to `limit`, else `limit` evenly spread ones with
-        the first and the last.
-    """
-    order = np.argsort(times, kind="stable")
-    if len(order) <= limit:
-        return order
-    return order[np.linspace(0, len(order) - 1, limit).round().astype(np.intp)]
-
-
-def slope_of(days: Floats, values: Floats) -> Slope:
-    """Fit a line through a series of sets, or refuse where there is too little history.
-
-    Parameters
-    ----------
-    days : array of float
-        When each set started [days].
-    values : array of float
-        The sets' values, in any unit.
-
-    Returns
-    -------
-    Slope
-        Per day, with the 95 % interval; all NaN under `MIN_POINTS` points or `MIN_SPAN_DAYS`.
-    """
-    good = np.isfinite(days) & np.isfinite(values)
-    days, values = days[good], values[good]
-    if len(days) < MIN_POINTS or np.ptp(days) < MIN_SPAN_DAYS:
-        return NO_SLOPE
-    chosen = thin(days)
-    return theil_sen(days[chosen], values[chosen])
-
-
-def percent_per_30d(slope: float) -> float:
-    """Return a slope of logarithms as a change in percent.
-
-    Parameters
-    ----------
-    slope : float
-        Slope of the natural logarithm [1/day].
-
-    Returns
-    -------
-    float
-        Change in 30 days [%].
-
-    Notes
-    -----
-    100 (exp(30 slope) - 1), held below 10^300 so that no slope becomes infinite.
-    """
-    return float(100.0 * np.expm1(min(30.0 * slope, 685.0))) if np.isfinite(slope) else np.nan
-
-
 def days_of(times: pd.Series) -> Floats:
     """Return instants as numbers.
 
@@ -225,91 +157,6 @@ def days_of(times: pd.Series) -> Floats:
     micro = naive.to_numpy(dtype="datetime64[us]")
     days = micro.astype(np.int64) / 86_400_000_000.0
     return np.where(np.isnat(micro), np.nan, days)
-
-
-def of_whole_tenants(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows that are of whole tenants: sets of a table say nothing of a tenant's.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Tenant rows.
-
-    Returns
-    -------
-    DataFrame
-        Those that are not of databases or tables.
-    """
-    kinds = rows["backup_object_type"].cat
-    partial = [str(each).strip().upper() in PARTS_OF_A_TENANT for each in kinds.categories]
-    if not any(partial):
-        return rows
-    return rows[~np.array([*partial, False])[kinds.codes]]
-
-
-def one_copy(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per backup set: copies in several storage classes are one set.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Tenant rows of one state.
-
-    Returns
-    -------
-    DataFrame
-        Of the copies the one that started, then ended, first, and of equal ones the smallest that
-        has a size; in order of `start_time`, then `backup_set_id`.
-    """
-    order = ["start_time", "backup_set_id", "end_time", "size_gib"]
-    rows = rows.sort_values(order, kind="stable", na_position="last")
-    return rows[~rows.duplicated(["instance_id", "tenant_id", "backup_set_id"])]
-
-
-def series_of(rows: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.intp]]:
-    """Give every row the number of the series it belongs to.
-
-    Parameters
-    ----------
-    rows : DataFrame
-        Tenant rows.
-
-    Returns
-    -------
-    heads : DataFrame
-        One row per series in order of instance, tenant, and mode (full, incremental, unknown):
-        instance_id, tenant_id, tenant_name (the newest one), full.
-    codes : array of int
-        Each row's position in `heads`.
-    """
-    keys = rows[["instance_id", "tenant_id"]].astype("string")
-    keys["mode"] = (1 - rows["full"].astype("Int64")).fillna(2).astype("int64")
-    grouped = keys.groupby(list(keys.columns), sort=True, dropna=False)
-    codes = grouped.ngroup().to_numpy().astype(np.intp)
-    newest = np.lexsort((days_of(rows["start_time"]).argsort(kind="stable").argsort(), codes))
-    last = newest[np.flatnonzero(np.diff(codes[newest], append=-1))]
-    heads = rows[["instance_id", "tenant_id", "full"]].iloc[last].reset_index(drop=True)
-    heads.insert(2, "tenant_name", rows["tenant_name"].iloc[last].reset_index(drop=True))
-    return _labels(heads), codes
-
-
-def split(codes: NDArray[np.intp], count: int) -> list[NDArray[np.intp]]:
-    """Return the positions of every series' rows.
-
-    Parameters
-    ----------
-    codes : array of int
-        Each row's series.
-    count : int
-        How many series there are.
-
-    Returns
-    -------
-    list of array of int
-        `count` arrays, in the rows' order.
-    """
-    order = np.argsort(codes, kind="stable")
-    return np.split(order, np.searchsorted(codes[order], np.arange(1, count)))[:count]
 
 
 MOST_POINTS = 150
@@ -567,13 +414,6 @@ def percents_per_30d(slopes: Floats) -> Floats:
         Changes in 30 days [%]; as `percent_per_30d`.
     """
     return np.asarray(100.0 * np.expm1(np.minimum(30.0 * slopes, 685.0)), np.float64)
-
-
-def _labels(heads: pd.DataFrame) -> pd.DataFrame:
-    """Return the heads with categories that hold only what is there."""
-    for name in ("instance_id", "tenant_id", "tenant_name"):
-        heads[name] = heads[name].astype("category").cat.remove_unused_categories()
-    return heads
 
 
 def _numbers(values: Any) -> Floats:  # noqa: ANN401 - whatever numpy can read

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from itertools import combinations, pairwise
+from itertools import combinations
 from statistics import NormalDist, median
 from typing import Any
 
@@ -15,18 +15,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from obanalytics.frames import conform, empty
 from obanalytics.trend import (
-    MAX_POINTS,
-    NO_SLOPE,
     days_of,
-    one_copy,
-    percent_per_30d,
-    series_of,
-    slope_of,
-    split,
+    percents_per_30d,
     theil_sen,
-    thin,
 )
 
 T0 = pd.Timestamp("2026-01-01", tz="UTC")
@@ -197,76 +189,34 @@ def test_a_line_turns_and_shifts_with_its_points(
     )
 
 
-@settings(max_examples=100)
-@given(st.lists(st.integers(-20, 20).map(float), max_size=60), st.integers(2, 40))
-def test_thin_keeps_the_first_the_last_and_an_even_rest(times: list[float], limit: int) -> None:
-    chosen = thin(np.array(times, dtype=np.float64), limit)
-    by_time = sorted(range(len(times)), key=lambda i: (times[i], i))
-    if len(times) <= limit:
-        assert list(chosen) == by_time
-        return
-    step = (len(times) - 1) / (limit - 1)
-    assert list(chosen) == [by_time[round(step * k)] for k in range(limit)]
-    assert (chosen[0], chosen[-1]) == (by_time[0], by_time[-1])
-    assert len(set(chosen)) == limit
-    places = [by_time.index(each) for each in chosen]
-    assert max(b - a for a, b in pairwise(places)) <= math.ceil(step)
-
-
 def noisy_line(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     chance = np.random.default_rng(seed)
     days = np.sort(chance.uniform(0, 300, count))
     return days, 100 + 0.25 * days + chance.normal(0, 2, count)
 
 
-def test_a_long_series_is_measured_by_the_points_that_stand_for_it() -> None:
-    days, values = noisy_line(2500, seed=1)
-    line = slope_of(days, values)
-    assert line == theil_sen(days[thin(days)], values[thin(days)])
-    theirs = stats.theilslopes(values[thin(days)], days[thin(days)])
-    assert (line.low, line.high) == pytest.approx((theirs.low_slope, theirs.high_slope))
-    assert len(thin(days)) == MAX_POINTS
-    # Against all 3,123,750 pairs, of which the thinned series looks at 499,500.
-    assert line.slope == pytest.approx(theil_sen(days, values).slope, abs=0.002)
-
-
-@pytest.mark.parametrize(
-    ("count", "days", "has_line"),
-    [(7, 30.0, False), (8, 6.0, True), (8, 5.999, False), (9, 1.0, False), (0, 0.0, False)],
-)
-def test_a_trend_needs_eight_points_over_six_days(
-    count: int,
-    days: float,
-    has_line: bool,  # noqa: FBT001
-) -> None:
-    times = np.linspace(0, days, count)
-    line = slope_of(times, 3 * times)
-    assert line.slope == pytest.approx(3.0 if has_line else NO_SLOPE.slope, nan_ok=True)
-    spoilt = np.append(times, [100.0, math.nan])
-    assert slope_of(spoilt, np.append(3 * times, [math.nan, 1.0])) == pytest.approx(
-        line, nan_ok=True
-    )
+def _percent(slope: float) -> float:
+    return float(percents_per_30d(np.array([slope]))[0])
 
 
 def test_percent_per_30d_by_hand() -> None:
-    assert percent_per_30d(0.0) == 0.0
+    assert _percent(0.0) == 0.0
     # Twice as much after 30 days is a hundred percent more.
-    assert percent_per_30d(math.log(2) / 30) == pytest.approx(100.0)
-    assert percent_per_30d(-math.log(2) / 30) == pytest.approx(-50.0)
-    assert percent_per_30d(math.log(1.03) / 30) == pytest.approx(3.0)
-    assert math.isnan(percent_per_30d(math.nan))
-    assert math.isnan(percent_per_30d(math.inf))
-    assert math.isfinite(percent_per_30d(1e300))
-    assert percent_per_30d(-1e300) == -100.0
+    assert _percent(math.log(2) / 30) == pytest.approx(100.0)
+    assert _percent(-math.log(2) / 30) == pytest.approx(-50.0)
+    assert _percent(math.log(1.03) / 30) == pytest.approx(3.0)
+    assert math.isnan(_percent(math.nan))
+    assert math.isfinite(_percent(1e300))
+    assert _percent(-1e300) == -100.0
 
 
 @settings(max_examples=100)
 @given(st.floats(-20, 20), st.floats(-20, 20))
 def test_percent_per_30d_keeps_the_order(one: float, other: float) -> None:
     if one <= other:
-        assert percent_per_30d(one) <= percent_per_30d(other)
+        assert _percent(one) <= _percent(other)
     expected = 100 * (math.exp(30 * one) - 1)
-    assert percent_per_30d(one) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    assert _percent(one) == pytest.approx(expected, rel=1e-9, abs=1e-9)
 
 
 @settings(max_examples=100)
@@ -289,107 +239,3 @@ def test_days_of_counts_from_1970(instants: list[Any], unit: str, aware: bool) -
 def test_days_of_by_hand() -> None:
     series = pd.Series(pd.to_datetime(["1970-01-02T12:00Z", "2026-01-01T00:00Z", None]))
     assert list(days_of(series)) == pytest.approx([1.5, DAYS_BEFORE_T0, math.nan], nan_ok=True)
-
-
-ROWS = st.lists(
-    st.fixed_dictionaries(
-        {
-            "instance_id": st.sampled_from(["ob2", "ob1"]),
-            "tenant_id": st.sampled_from(["tb", "ta"]),
-            "backup_set_id": st.integers(0, 2).map(lambda number: f"s{number}"),
-            "full": st.sampled_from([True, False, None]),
-            "storage_class": st.sampled_from(["standard", "archive"]),
-            "hour": st.one_of(st.none(), st.integers(0, 2)),
-            "took": st.one_of(st.none(), st.integers(0, 3)),
-            "size_gib": st.sampled_from([math.nan, 1.0, 2.5]),
-        }
-    ),
-    max_size=14,
-)
-
-
-def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return a tenants frame of done sets, named after the hour in which they started."""
-    if not rows:
-        return empty("tenants")
-    made = pd.DataFrame([{k: v for k, v in r.items() if k not in {"hour", "took"}} for r in rows])
-    made["full"] = made["full"].astype("boolean")
-    made["state"] = "done"
-    made["tenant_name"] = [None if r["hour"] is None else f"at{r['hour']}" for r in rows]
-    starts = [pd.NaT if r["hour"] is None else T0 + r["hour"] * DAY / 24 for r in rows]
-    took = [pd.NaT if r["took"] is None else r["took"] * DAY / 24 for r in rows]
-    made["start_time"] = pd.Series(starts, dtype="datetime64[us, UTC]")
-    made["end_time"] = made["start_time"] + pd.Series(took, dtype="timedelta64[us]")
-    return conform(made, "tenants")
-
-
-def key(row: Any) -> tuple[str, str]:
-    return row["instance_id"], row["tenant_id"]
-
-
-def mode(row: Any) -> int:
-    return 2 if pd.isna(row["full"]) else int(not row["full"])
-
-
-@settings(max_examples=100)
-@given(ROWS, st.randoms(use_true_random=False))
-def test_one_copy_keeps_the_first_of_every_set(rows: list[dict[str, Any]], random: Any) -> None:
-    late = pd.Timestamp.max.tz_localize("UTC")
-    by_set: dict[tuple[str, ...], list[tuple[Any, ...]]] = {}
-    frame = frame_of(rows)
-    for row in frame.to_dict("records"):
-        start, end = (late if pd.isna(row[c]) else row[c] for c in ("start_time", "end_time"))
-        size = math.inf if math.isnan(row["size_gib"]) else row["size_gib"]
-        by_set.setdefault((*key(row), row["backup_set_id"]), []).append((start, end, size))
-    expected = [
-        (start, name, end, size)
-        for (_, _, name), v in by_set.items()
-        for start, end, size in [min(v)]
-    ]
-    shuffled = frame.sample(frac=1, random_state=random.randrange(10**6))
-    kept = one_copy(shuffled)
-    found = [
-        (
-            late if pd.isna(s) else s,
-            name,
-            late if pd.isna(e) else e,
-            math.inf if math.isnan(g) else g,
-        )
-        for s, name, e, g in zip(
-            kept["start_time"],
-            kept["backup_set_id"],
-            kept["end_time"],
-            kept["size_gib"],
-            strict=True,
-        )
-    ]
-    assert sorted(found) == sorted(expected)
-    assert [each[:2] for each in found] == sorted(each[:2] for each in expected)
-    assert len(frame) == len(rows)
-
-
-@settings(max_examples=100)
-@given(ROWS)
-def test_series_of_numbers_tenants_and_modes_in_order(rows: list[dict[str, Any]]) -> None:
-    frame = frame_of(rows)
-    heads, codes = series_of(frame)
-    records = frame.to_dict("records")
-    wanted = sorted({(*key(row), mode(row)) for row in records})
-    assert [(*key(row), mode(row)) for row in heads.to_dict("records")] == wanted
-    assert [wanted[code] for code in codes] == [(*key(row), mode(row)) for row in records]
-    for number, head in enumerate(heads.to_dict("records")):
-        own = [r for r, code in zip(rows, codes, strict=True) if code == number]
-        hours = [99 if r["hour"] is None else r["hour"] for r in own]
-        newest = None if max(hours) == 99 else f"at{max(hours)}"
-        assert (None if pd.isna(head["tenant_name"]) else head["tenant_name"]) == newest
-    for name in ("instance_id", "tenant_id", "tenant_name"):
-        assert set(heads[name].cat.categories) == set(heads[name].dropna())
-
-
-@settings(max_examples=100)
-@given(st.lists(st.integers(0, 6), max_size=30), st.integers(0, 3))
-def test_split_gives_every_series_its_rows_in_their_order(codes: list[int], more: int) -> None:
-    count = max(codes, default=-1) + 1 + more
-    parts = split(np.array(codes, dtype=np.intp), count)
-    plain = [[row for row, code in enumerate(codes) if code == each] for each in range(count)]
-    assert [list(part) for part in parts] == plain
