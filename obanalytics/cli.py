@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Sequence
 
-    from obanalytics.review import Review
     from obanalytics.schema import BackupSets
     from obanalytics.simulator import History, SimulatorServer
     from obanalytics.statlog import Told
@@ -137,20 +136,33 @@ def _described(sets: BackupSets) -> dict[str, Any]:
 
 def _review(options: argparse.Namespace) -> int:
     """Review what is there."""
+    import pandas as pd  # noqa: PLC0415 - commands pay for what they use
+
+    from obanalytics.earlier import side_of  # noqa: PLC0415
+    from obanalytics.outputs import Beside, check_outputs, write_output  # noqa: PLC0415
+    from obanalytics.policy import Policy  # noqa: PLC0415
     from obanalytics.review import review  # noqa: PLC0415
 
-    _check_outputs(options.out)
+    # A slip in an option or a file is told before anything is fetched.
+    check_outputs(options.out)
+    policy = None if options.policy is None else Policy.load(options.policy)
+    if options.compare is not None:
+        side_of(options.compare, options.compare)
     sets = gathered(options)
-    found = review(sets, rpo=options.rpo, as_of=options.as_of)
+    found = review(sets, rpo=options.rpo, policy=policy, as_of=options.as_of)
+    compared = None if options.compare is None else found.compare(options.compare)
+    beside = Beside(compared, pd.Timestamp(dt.datetime.now(dt.UTC)))
     for path in options.out:
-        _write(found, Path(path))
+        write_output(found, path, beside)
+        print(f"written: {path}", file=sys.stderr)
     if options.json:
-        _print_json(found.to_json())
+        more = {} if compared is None else {"compared": compared.to_json()}
+        _print_json(found.to_json() | more)
     else:
-        print(found.to_text(), end="")
+        print(found.to_text() + ("" if compared is None else f"\n{compared.to_text()}"), end="")
     if sets.source.failed:
         return _fail(f"reviewed without: {failures(sets)}", NETWORK)
-    return FOUND if options.fail_on and _is_found(found, options.fail_on) else FINE
+    return FOUND if options.fail_on and found.is_found(options.fail_on) else FINE
 
 
 def _gaps(options: argparse.Namespace) -> int:
@@ -265,7 +277,7 @@ def _policy_init(options: argparse.Namespace) -> int:
     if path is None:
         print(text, end="")
         return FINE
-    from obanalytics.report import write  # noqa: PLC0415
+    from obanalytics.files import write  # noqa: PLC0415
 
     write(path, text)
     print(f"written: {path}", file=sys.stderr)
@@ -282,39 +294,6 @@ def _policy_check(options: argparse.Namespace) -> int:
     else:
         print(policy)
     return FINE
-
-
-def _check_outputs(paths: list[str]) -> None:
-    """Refuse a file of a kind that there is not, before any work is done."""
-    for path in paths:
-        if Path(path).suffix.lower() not in {".html", ".htm", ".md", ".json"}:
-            raise ValueError(f"--out {path}: the file's name must end in .html, .md or .json")
-        folder = Path(path).expanduser().absolute().parent
-        if not folder.is_dir():
-            raise FileNotFoundError(f"--out {path}: there is no folder {folder}")
-
-
-def _write(found: Review, path: Path) -> None:
-    """Write a review as its file's name says."""
-    if path.suffix.lower() in {".html", ".htm"}:
-        found.to_html(path)
-    elif path.suffix.lower() == ".md":
-        found.to_markdown(path)
-    else:
-        from obanalytics.report import write  # noqa: PLC0415
-
-        write(path, json.dumps(found.to_json(), indent=1, ensure_ascii=False) + "\n")
-    print(f"written: {path}", file=sys.stderr)
-
-
-def _is_found(found: Review, severity: str) -> bool:
-    """Tell whether there is something at or above a severity."""
-    summary = found.summary
-    # Nothing to judge is no good news.
-    grave = summary["tenants_outside"] or summary["tenants_without_sets"] or not summary["tenants"]
-    middling = summary["gaps"] or summary["tenants_unknown"]
-    noted = bool(found.provenance["notes"])
-    return bool(grave or (severity != "critical" and middling) or (severity == "any" and noted))
 
 
 def _instances(options: argparse.Namespace) -> int:

@@ -18,12 +18,12 @@ from obanalytics.curve import (
     who,
 )
 from obanalytics.recovery import NAT, NEVER, integers, labels, search, spans, times
-from obanalytics.schema import STATES, as_duration
+from obanalytics.schema import STATES
 
 if TYPE_CHECKING:
     from obanalytics.curve import Gaps, Limits, Pieces, View
     from obanalytics.recovery import Chains, Ints
-    from obanalytics.schema import BackupSets, Duration, Instant
+    from obanalytics.schema import BackupSets, Instant
 
 _P95 = 0.95
 
@@ -35,7 +35,7 @@ def rpo_compliance(  # noqa: PLR0913 - the question has that many parts
     start: Instant | None = None,
     end: Instant | None = None,
     as_of: Instant | None = None,
-    grace: Duration = "0h",
+    grace: Limits = "0h",
     trust_unknown: bool = False,
     total: bool = False,
 ) -> pd.DataFrame:
@@ -72,7 +72,7 @@ def rpo_compliance(  # noqa: PLR0913 - the question has that many parts
     """
     scene = scene_of(sets, start, end, as_of)
     limit = limits(rpo, scene.tenants)
-    bound = limit + micro(as_duration(grace, "grace"))
+    bound = limit + limits(grace, scene.tenants, "grace")
     parts, newest = [], []
     for view in scene.views():
         mine = slice(view.part.first, view.part.first + view.part.count)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from obanalytics.curve import gaps_of, limits, micro, pieces_of, scene_of, unknown_in, who
+from obanalytics.curve import gaps_of, limits, pieces_of, scene_of, unknown_in, who
 from obanalytics.recovery import NAT, NEVER, integers, labels, search, spans, times
-from obanalytics.schema import STATES, as_duration
+from obanalytics.schema import STATES
 
 if TYPE_CHECKING:
     from obanalytics.curve import Gaps, Limits, Scene, View
     from obanalytics.recovery import Bools, Chains, Ints
-    from obanalytics.schema import BackupSets, Duration, Instant
+    from obanalytics.schema import BackupSets, Instant
 
 POSITIONS = ("head", "interior", "tail", "whole")
 CAUSES = (
@@ -109,7 +109,7 @@ def coverage_gaps(  # noqa: PLR0913 - the question has that many parts
     start: Instant | None = None,
     end: Instant | None = None,
     as_of: Instant | None = None,
-    grace: Duration = "0h",
+    grace: Limits = "0h",
     trust_unknown: bool = False,
 ) -> pd.DataFrame:
     """Find the intervals in which more would be lost than the RPO allows, and say why.
@@ -124,7 +124,7 @@ def coverage_gaps(  # noqa: PLR0913 - the question has that many parts
         The half-open window, as in `exposure` [UTC].
     as_of : instant or None
         The instant of which it is asked; None takes that of the facts [UTC].
-    grace : duration
+    grace : duration, mapping or Series of durations by tenant
         How much more is let pass.
     trust_unknown : bool
         As in `restore_points`.
@@ -155,7 +155,7 @@ def coverage_gaps(  # noqa: PLR0913 - the question has that many parts
     """
     scene = scene_of(sets, start, end, as_of)
     limit = limits(rpo, scene.tenants)
-    bound = limit + micro(as_duration(grace, "grace"))
+    bound = limit + limits(grace, scene.tenants, "grace")
     clusters = Clusters(scene)
     found, newest = [], []
     for view in scene.views():

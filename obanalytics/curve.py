@@ -56,9 +56,8 @@ class Scene:
     @property
     def model(self) -> str:
         """By what exposure is measured: checkpoints, the vendor's intervals, or both."""
-        if self.vendor is None or not self.vendor.named.any():
-            return "point"
-        return "log" if self.vendor.named.all() else "mixed"
+        named = np.zeros(1, bool) if self.vendor is None else self.vendor.named
+        return ("log" if named.all() else "mixed") if named.any() else "point"
 
     def views(self) -> Iterator[View]:
         """Yield some tenants at a time.
@@ -289,8 +288,8 @@ def micro(value: pd.Timestamp | pd.Timedelta) -> int:
     return int(value.as_unit("us").asm8.astype(np.int64))
 
 
-def limits(rpo: Limits, tenants: pd.DataFrame) -> Ints:
-    """Return every tenant's RPO.
+def limits(rpo: Limits, tenants: pd.DataFrame, name: str = "rpo") -> Ints:
+    """Return every tenant's RPO, or another limit.
 
     Parameters
     ----------
@@ -298,6 +297,8 @@ def limits(rpo: Limits, tenants: pd.DataFrame) -> Ints:
         One, or one by `tenant_id` or (`instance_id`, `tenant_id`).
     tenants : DataFrame
         The tenants.
+    name : str
+        For errors.
 
     Returns
     -------
@@ -309,16 +310,15 @@ def limits(rpo: Limits, tenants: pd.DataFrame) -> Ints:
     ValueError
         When a tenant has none.
     """
+    made = np.empty(len(tenants), np.int64)
     if not isinstance(rpo, Mapping | pd.Series):
-        return np.full(len(tenants), micro(as_duration(rpo, "rpo")))
+        return np.full_like(made, micro(as_duration(rpo, name)))
     given = dict(rpo.items())
-    limits = []
-    for instance, tenant in zip(tenants["instance_id"], tenants["tenant_id"], strict=True):
-        value = given.get((instance, tenant), given.get(tenant))
-        if value is None:
-            raise ValueError(f"no rpo for tenant {tenant!r} of instance {instance!r}")
-        limits.append(micro(as_duration(value, f"rpo of tenant {tenant}")))
-    return np.array(limits, np.int64)
+    for at, key in enumerate(zip(tenants["instance_id"], tenants["tenant_id"], strict=True)):
+        if (value := given.get(key, given.get(key[1]))) is None:
+            raise ValueError(f"no {name} for tenant {key[1]!r} of instance {key[0]!r}")
+        made[at] = micro(as_duration(value, f"{name} of tenant {key[1]}"))
+    return made
 
 
 def who(scene: Scene, newest: list[Ints]) -> pd.DataFrame:

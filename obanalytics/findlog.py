@@ -7,6 +7,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from obanalytics.asjson import jsonable
+from obanalytics.examine import titled
 from obanalytics.findings import findings
 from obanalytics.kinds import KINDS, SEVERITIES
 from obanalytics.lines import window_sentence
@@ -88,11 +89,7 @@ class FindLog:
             and `unit`), notes. Instants are ISO 8601 in UTC with Z, NA null.
         """
         about = self.found.attrs
-        titles = {name: kind.title for name, kind in KINDS.items()}
-        rows = self.found.assign(
-            title=self.found["kind"].map(titles).astype("object"),
-            unit=self.found["kind"].map(about["units"]).astype("object"),
-        )
+        rows = titled(self.found)
         whole = {
             "format": FORMAT,
             "counts": self._counts(),

@@ -9,8 +9,8 @@ import pandas as pd
 
 from obanalytics.asjson import jsonable
 from obanalytics.coverage import coverage_gaps
+from obanalytics.examine import DEFAULT_RPO, without_sets
 from obanalytics.lines import aligned, window_sentence
-from obanalytics.review import DEFAULT_RPO, without_sets
 from obanalytics.schema import Window, as_duration, as_instant, facts, span
 from obanalytics.wording import (
     cause_of,

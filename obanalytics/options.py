@@ -110,19 +110,28 @@ def _add_fetch(commands: _Commands) -> None:
 def _add_review(commands: _Commands) -> None:
     """Add `review`."""
     made = commands.add("review", "say how much time was inside the RPO, and what else matters")
-    made.add_argument("--rpo", metavar="DURATION", help="how much may be lost, such as 26h")
+    made.add_argument("--policy", metavar="FILE", help="what is owed (make one: policy init)")
+    made.add_argument(
+        "--rpo", metavar="DURATION", help="how much may be lost; counts more than the policy's"
+    )
     made.add_argument(
         "--as-of", metavar="INSTANT", help="look from here (default: the newest fact)"
     )
     made.add_argument(
-        "--out", action="append", default=[], metavar="FILE", help=".html, .md or .json; repeatable"
+        "--out",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=".html, .pdf, .xlsx, .md, .json, .prom, or .csv (a folder); repeatable",
+    )
+    made.add_argument(
+        "--compare", metavar="FILE", help="tell what has changed since this .json of a review"
     )
     made.add_argument(
         "--fail-on",
         choices=SEVERITIES,
-        help=f"exit with {commands.found} when: critical, a tenant is outside its RPO now or has "
-        "no set; warning, or there was a gap or something could not be judged; any, or a note was "
-        "made",
+        help=f"exit with {commands.found} when there is a finding of this severity or a graver one "
+        "that the policy does not acknowledge, or nothing to judge; any, or a note was made",
     )
     add_source(made)
     _add_json(made)

@@ -2,44 +2,56 @@
 
 from __future__ import annotations
 
+import json
 import platform
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import numpy as np
 import pandas as pd
 
 from obanalytics import __version__
 from obanalytics.asjson import jsonable
-from obanalytics.compliance import rpo_compliance
-from obanalytics.coverage import coverage_gaps, exposure
-from obanalytics.duration import duration_trends
-from obanalytics.growth import size_growth
+from obanalytics.compare import comparison
+from obanalytics.coverage import exposure
+from obanalytics.csvfiles import csv_files, write_csv
+from obanalytics.examine import (
+    found_of,
+    kept,
+    notes_of,
+    owed_of,
+    summary_of,
+    tables_of,
+    titled,
+    without_logs,
+    without_sets,
+)
+from obanalytics.files import write
+from obanalytics.metrics import render_metrics
 from obanalytics.report import (
     render_html,
     render_markdown,
+    render_pdf,
     render_summary,
     render_text,
-    write,
 )
 from obanalytics.restore import restore_points
-from obanalytics.schema import STAND_IN, BackupSets, Source, Window, as_duration, facts, span
+from obanalytics.schema import BackupSets, Source, Window, facts, span
 from obanalytics.wording import worst_first
+from obanalytics.workbook import render_workbook
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
+    from obanalytics.compare import Comparison
     from obanalytics.curve import Limits
+    from obanalytics.policy import Policy
     from obanalytics.schema import Facts, Instant
 
-DEFAULT_RPO = "26h"
-"""A daily backup, and two hours for it to run and to start late."""
-FORMAT = 1
+FORMAT = 2
 """The version of what `Review.to_json` returns."""
-RPO_STATES = ("inside", "outside", "unknown")
-_NAMED = 5  # tenants that a note names
 _DRAWN = 30  # tenants whose restore points are kept for the chart
 _POINT = [
     *("instance_id", "tenant_id", "full", "state", "start_time", "checkpoint"),
@@ -53,24 +65,39 @@ class Review:
 
     Parameters
     ----------
+    findings : DataFrame
+        Every fault, the gravest first, as `findings` returns them.
     tables : dict of str to DataFrame
         coverage (`rpo_compliance` with the fleet's row, and rpo_state: inside, outside, unknown),
-        gaps (`coverage_gaps`), growth (`size_growth`), durations (`duration_trends`).
+        gaps (`coverage_gaps`), growth (`size_growth`), stored (`stored_size` by cluster and week),
+        forecast (`forecast_size` of sizes for 90 days, by the quick methods), durations
+        (`duration_trends`), changes (`duration_changes`), anomalies, parity (`tenant_parity`),
+        schedule, not_judged (kind, title, reason: the kinds of findings that this data or policy
+        cannot judge).
     summary : dict
         instances, tenants, sets (of tenants, in the window, copies counted once), restore_points,
         time_in_rpo (of the fleet, weighted by time; NaN where not known), tenants_inside,
         tenants_outside and tenants_unknown (at `as_of`, or at the end of a window that ends before;
         unknown: would be inside if sets of unknown soundness were sound), tenants_without_sets (in
-        the inventory for longer than the RPO, and in no backup set), gaps, longest_gap [timedelta;
-        without what of it is unknown],
+        the inventory for longer than the RPO, and in no backup set; None without an inventory),
+        gaps, longest_gap [timedelta; without what of it is unknown],
         worst_tenant (dict of instance_id, tenant_id, tenant_name; None where no tenant has a gap or
         is outside), newest_restore_point [UTC], running (unfinished runs), failed_instances (ids),
-        model (point, log or mixed: what exposure is measured by), without_logs (dict of
-        time_in_rpo, gaps, tenants_outside: by backup sets alone; None in the point model).
+        critical, warnings, notes_found (findings by severity that nobody has acknowledged),
+        acknowledged, stored_gib (in store at `as_of`; NaN where no set has a size), unsized (sets
+        in store without a size), tenants_measured, tenants_growing,
+        fastest_growth [%/30 d], slower (changes to slower runs), newest_slower [UTC], anomalies,
+        not_judged (kinds), excluded (tenants), model (point, log or mixed: what exposure is
+        measured by), without_logs (dict of time_in_rpo, gaps, tenants_outside: by backup sets
+        alone; None in the point model).
+    policy : Policy
+        What findings were held against; every limit knows whether it is a default.
     rpo : Timedelta or limits by tenant
         The limit.
+    grace : Timedelta or limits by tenant
+        How much more is let pass before a time is a gap.
     rpo_origin : str
-        given or default.
+        given, policy or default.
     as_of : Timestamp or None
         The instant at which the facts were true [UTC].
     window : Window
@@ -83,9 +110,12 @@ class Review:
         The stretches within which they can be restored to any instant (none in the point model).
     """
 
+    findings: pd.DataFrame
     tables: dict[str, pd.DataFrame]
     summary: dict[str, Any]
+    policy: Policy
     rpo: Any
+    grace: Any
     rpo_origin: str
     as_of: pd.Timestamp | None
     window: Window
@@ -101,25 +131,119 @@ class Review:
         """Return a small table for notebooks."""
         return render_summary(self)
 
-    def to_html(self, path: str | os.PathLike[str]) -> None:
+    def compare(self, earlier: Review | Mapping[str, Any] | str | os.PathLike[str]) -> Comparison:
+        """Tell what has changed since an earlier review.
+
+        Parameters
+        ----------
+        earlier : Review, dict or path
+            The earlier review, the dict of its `to_json`, or a file that `write_json` wrote.
+
+        Returns
+        -------
+        Comparison
+            What is new, worse, better, closed, the same, or cannot be known.
+
+        Raises
+        ------
+        DataError
+            When what is given is no review of a format that is known.
+        ValueError
+            When both are of entirely other instances, or `earlier` is the later one.
+        """
+        return comparison(self, earlier)
+
+    def to_html(self, path: str | os.PathLike[str], *, compared: Comparison | None = None) -> None:
         """Write one self-contained page: no network and no script needed to read it.
 
         Parameters
         ----------
         path : path
             The file; an earlier one is replaced when the new one is complete.
+        compared : Comparison or None
+            What has changed since an earlier review, to tell it too.
         """
-        write(path, render_html(self))
+        write(path, render_html(self, compared))
 
-    def to_markdown(self, path: str | os.PathLike[str]) -> None:
+    def to_pdf(self, path: str | os.PathLike[str], *, compared: Comparison | None = None) -> None:
+        """Write the page as a PDF.
+
+        Parameters
+        ----------
+        path : path
+            The file; an earlier one is replaced when the new one is complete.
+        compared : Comparison or None
+            What has changed since an earlier review, to tell it too.
+
+        Raises
+        ------
+        MissingExtraError
+            When `obanalytics[pdf]` is not installed.
+        """
+        write(path, render_pdf(self, compared))
+
+    def to_excel(self, path: str | os.PathLike[str]) -> None:
+        """Write a workbook: the summary, the findings, a sheet per table, charts.
+
+        Parameters
+        ----------
+        path : path
+            The file; an earlier one is replaced when the new one is complete.
+
+        Raises
+        ------
+        MissingExtraError
+            When `obanalytics[excel]` is not installed.
+        """
+        write(path, render_workbook(self))
+
+    def to_markdown(
+        self, path: str | os.PathLike[str], *, compared: Comparison | None = None
+    ) -> None:
         """Write the summary and all tables as Markdown.
 
         Parameters
         ----------
         path : path
             The file; an earlier one is replaced when the new one is complete.
+        compared : Comparison or None
+            What has changed since an earlier review, to tell it too.
         """
-        write(path, render_markdown(self))
+        write(path, render_markdown(self, compared))
+
+    def to_csv(self, folder: str | os.PathLike[str]) -> None:
+        """Write the summary, the findings and every table as files of comma-separated values.
+
+        Parameters
+        ----------
+        folder : path
+            The folder; an earlier export there is replaced when the new one is complete.
+
+        Raises
+        ------
+        ArchiveError
+            When the folder holds something else.
+        """
+        write_csv(folder, csv_files(self))
+
+    def to_prometheus(
+        self, path: str | os.PathLike[str], *, at: pd.Timestamp | None = None
+    ) -> None:
+        """Write metrics for the textfile collector of Prometheus' node exporter.
+
+        Parameters
+        ----------
+        path : path
+            The file; an earlier one is replaced when the new one is complete.
+        at : Timestamp or None
+            When it is made, to be told; None does not tell it.
+
+        Raises
+        ------
+        MissingExtraError
+            When `obanalytics[prometheus]` is not installed.
+        """
+        write(path, render_metrics(self, at))
 
     def to_text(self) -> str:
         """Return the summary and the worst rows of every table for a terminal.
@@ -137,27 +261,67 @@ class Review:
         Returns
         -------
         dict
-            format, summary, rpo, rpo_origin, as_of, window, provenance, and tables as lists of
-            rows. Durations are seconds, instants ISO 8601 in UTC with Z, NA and infinity null.
+            As `obanalytics/schemas/review.json`, a JSON Schema, says: format, summary, rpo, grace,
+            rpo_origin, policy (value and origin of every limit), as_of, window, provenance,
+            findings (rows, with the kind's title and unit), and tables as lists of rows (of parity
+            those of tenants that were not present). Durations are seconds, instants ISO 8601 in UTC
+            with Z, NA and infinity null.
         """
+        parity = self.tables["parity"]
+        tables = self.tables | {"parity": parity[parity["presence"] != "present"]}
+        about = self.findings.attrs["policy"].items()
         whole = {
             "format": FORMAT,
             "summary": self.summary,
             "rpo": self.rpo,
+            "grace": self.grace,
             "rpo_origin": self.rpo_origin,
+            "policy": {key: {"value": value, "origin": origin} for key, (value, origin) in about},
             "as_of": self.as_of,
             "window": {"start": self.window.start, "end": self.window.end},
             "provenance": self.provenance,
-            "tables": {name: frame.to_dict("records") for name, frame in self.tables.items()},
+            "findings": titled(self.findings).to_dict("records"),
+            "tables": {name: frame.to_dict("records") for name, frame in tables.items()},
         }
         return {name: jsonable(value) for name, value in whole.items()}
+
+    def write_json(self, path: str | os.PathLike[str]) -> None:
+        """Write `to_json` as a file, which `compare` reads.
+
+        Parameters
+        ----------
+        path : path
+            The file; an earlier one is replaced when the new one is complete.
+        """
+        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+        # A name may hold half a character, which no file can.
+        write(path, text.encode("utf-8", "backslashreplace") + b"\n")
+
+    def is_found(self, severity: str) -> bool:
+        """Tell whether there is something at or above a severity that nobody has acknowledged.
+
+        Parameters
+        ----------
+        severity : str
+            critical, warning or any.
+
+        Returns
+        -------
+        bool
+            Nothing to judge is no good news: it is found at every severity. any takes in what a
+            reader must know of the data, too.
+        """
+        count = self.summary
+        middling = count["warnings"] if severity != "critical" else 0
+        noted = severity == "any" and (count["notes_found"] or self.provenance["notes"])
+        return bool(not count["tenants"] or count["critical"] or middling or noted)
 
 
 def review(
     sets: BackupSets | pd.DataFrame,
     *,
     rpo: Limits | None = None,
-    policy: None = None,
+    policy: Policy | None = None,
     as_of: Instant | None = None,
 ) -> Review:
     """Run every analysis once.
@@ -167,124 +331,52 @@ def review(
     sets : BackupSets or DataFrame
         The facts, or a tenants frame.
     rpo : duration, mapping or Series of durations by tenant, or None
-        How much may be lost; None assumes 26 hours, a daily backup and two hours, and says so.
-    policy : None
-        Not there yet.
+        How much may be lost; it counts more than the policy's. None takes the policy's, and without
+        one assumes 26 hours, a daily backup and two hours, and says so.
+    policy : Policy or None
+        What is owed. With one, gaps are what is over its RPO and grace; without, what is over the
+        RPO alone, while findings keep the default grace of 2 hours.
     as_of : instant or None
         The instant to look from; None takes that of `sets` [UTC].
 
     Returns
     -------
     Review
-        The tables, the numbers that matter, and where they come from.
+        The findings, the tables, the numbers that matter, and where they come from.
 
     Raises
     ------
+    TypeError
+        When the policy is none.
     ValueError
-        When a policy is given, or the RPO is no duration.
+        When the RPO is no duration, or a schedule cannot be read.
     DataError
         When a plain frame is no tenants frame.
     """
-    if policy is not None:
-        raise ValueError("policies are not supported yet: leave policy=None and give rpo=")
-    origin = "default" if rpo is None else "given"
-    limit = _limit(DEFAULT_RPO if rpo is None else rpo)
+    owed = owed_of(facts(sets, as_of), rpo, policy)
+    found = found_of(sets, owed, as_of)
+    sets = kept(sets, owed.excluded)
     known = facts(sets, as_of)
-    coverage = rpo_compliance(sets, limit, as_of=as_of, total=True)
-    trusted = coverage
-    if (coverage["rpo_ratio"] > 1).any():
-        trusted = rpo_compliance(sets, limit, as_of=as_of, trust_unknown=True, total=True)
-    tables = {
-        "coverage": coverage.assign(rpo_state=_rpo_state(coverage, trusted)),
-        "gaps": coverage_gaps(sets, limit, as_of=as_of),
-        "growth": size_growth(sets, as_of=as_of),
-        "durations": duration_trends(sets, as_of=as_of),
-    }
+    tables = tables_of(sets, owed, found, as_of)
     source = sets.source if isinstance(sets, BackupSets) else Source()
-    unprotected = without_sets(known, limit)
-    alone = _without_logs(sets, coverage, limit, as_of)
+    unprotected = without_sets(known, owed.rpo)
+    coverage = tables["coverage"]
+    alone = without_logs(sets, coverage, owed, as_of)
+    notes = notes_of(known, coverage, unprotected, found)
     return Review(
+        findings=found,
         tables=tables,
-        summary=_summary(known, tables, source, unprotected) | alone,
-        rpo=limit,
-        rpo_origin=origin,
+        summary=summary_of(known, tables, found, source, unprotected) | alone,
+        policy=owed.policy,
+        rpo=owed.rpo,
+        grace=owed.grace,
+        rpo_origin=owed.origin,
         as_of=known.as_of,
         window=Window(*span(known)),
-        provenance=_provenance(known, source, _notes(known, tables, unprotected)),
-        points=_of_shown(restore_points(sets, as_of=as_of)[_POINT], tables["coverage"]),
-        steps=_flat(sets, tables["coverage"], as_of),
+        provenance=_provenance(known, source, notes),
+        points=_of_shown(restore_points(sets, as_of=as_of)[_POINT], coverage),
+        steps=_flat(sets, coverage, as_of),
     )
-
-
-def _limit(rpo: Any) -> Any:  # noqa: ANN401 - one limit or limits by tenant
-    """Return the limit as a duration, or the limits as durations by tenant."""
-    if isinstance(rpo, str) or not hasattr(rpo, "items"):
-        return as_duration(rpo, "rpo")
-    given = {key: value for key, value in rpo.items() if not pd.isna(value)}
-    return {key: as_duration(value, f"rpo of tenant {key}") for key, value in given.items()}
-
-
-def _rpo_state(coverage: pd.DataFrame, trusted: pd.DataFrame) -> pd.Categorical:
-    """Say of every row whether it is inside its RPO; unknown where that hangs on trust."""
-    ratio = coverage["rpo_ratio"].to_numpy(dtype=np.float64)
-    at_best = trusted["rpo_ratio"].to_numpy(dtype=np.float64)
-    codes = np.select([ratio <= 1, at_best > 1], [0, 1], default=2)
-    return pd.Categorical.from_codes(codes, categories=list(RPO_STATES))
-
-
-def _summary(
-    known: Facts, tables: dict[str, pd.DataFrame], source: Source, unprotected: list[str]
-) -> dict[str, Any]:
-    """Return the numbers that matter."""
-    coverage, gaps = tables["coverage"], tables["gaps"]
-    is_tenant = coverage["instance_id"].notna()
-    tenants, fleet = coverage[is_tenant], coverage[~is_tenant]
-    states = tenants["rpo_state"].value_counts()
-    inside = known.tenants[known.tenants["in_window"].astype(bool)]
-    keys = ["instance_id", "tenant_id", "backup_set_id"]
-    return {
-        "instances": len({*source.instances} or {*inside["instance_id"].dropna()}),
-        "tenants": len(tenants),
-        "sets": int((~inside.duplicated(keys)).sum()),
-        "restore_points": int(tenants["restore_points"].sum()),
-        "time_in_rpo": float(fleet["time_in_rpo"].iloc[0]) if len(tenants) else np.nan,
-        "tenants_inside": int(states["inside"]),
-        "tenants_outside": int(states["outside"]),
-        "tenants_unknown": int(states["unknown"]),
-        "gaps": len(gaps),
-        "tenants_without_sets": len(unprotected),
-        "longest_gap": (gaps["gap"] - gaps["unknown"]).max() if len(gaps) else pd.NaT,
-        "worst_tenant": _worst_tenant(tenants),
-        "newest_restore_point": tenants["last_checkpoint"].max() if len(tenants) else pd.NaT,
-        "running": int(tables["durations"]["running"].sum()),
-        "failed_instances": tuple(source.failed),
-    }
-
-
-def _worst_tenant(tenants: pd.DataFrame) -> dict[str, Any] | None:
-    """Return who is worst off; None where nobody has a gap or is outside now."""
-    troubled = tenants[(tenants["gaps"] > 0) | (tenants["rpo_state"] == "outside")]
-    if troubled.empty:
-        return None
-    row = worst_first(troubled).iloc[0]
-    return {name: row[name] for name in ("instance_id", "tenant_id", "tenant_name")}
-
-
-def _without_logs(
-    sets: BackupSets | pd.DataFrame, coverage: pd.DataFrame, limit: Limits, as_of: Instant | None
-) -> dict[str, Any]:
-    """Return by what exposure was measured, and what would be so by backup sets alone."""
-    model = coverage.attrs["model"]
-    if model == "point" or not isinstance(sets, BackupSets):
-        return {"model": model, "without_logs": None}
-    points = rpo_compliance(replace(sets, restorable=None), limit, as_of=as_of, total=True)
-    fleet = points.iloc[-1]
-    alone = {
-        "time_in_rpo": float(fleet["time_in_rpo"]),
-        "gaps": int(fleet["gaps"]),
-        "tenants_outside": int((points["rpo_ratio"].iloc[:-1] > 1).sum()),
-    }
-    return {"model": model, "without_logs": alone}
 
 
 def _flat(
@@ -302,87 +394,6 @@ def _of_shown(rows: pd.DataFrame, coverage: pd.DataFrame) -> pd.DataFrame:
     keys = pd.MultiIndex.from_frame(shown[["instance_id", "tenant_id"]].astype("string"))
     mine = pd.MultiIndex.from_frame(rows[["instance_id", "tenant_id"]].astype("string"))
     return rows.loc[mine.isin(keys)].reset_index(drop=True)
-
-
-def _notes(
-    known: Facts, tables: dict[str, pd.DataFrame], unprotected: list[str]
-) -> tuple[str, ...]:
-    """Say what the tables cannot show."""
-    notes = []
-    if unprotected:
-        notes.append(f"in the inventory, but in no backup set: {_listed(unprotected)}")
-    if absent := _absent(known, tables["coverage"]):
-        text = f"outside the RPO, but no longer in the inventory: {_listed(absent)}"
-        notes.append(f"{text}; counted all the same")
-    if unnamed := _unnamed(known, tables["coverage"]):
-        text = f"the service lists no restorable intervals of {_listed(unnamed)}"
-        notes.append(f"{text}: judged by their backup sets alone")
-    end = known.window.end
-    if end is not None and known.as_of is not None and end > known.as_of:
-        notes.append("the window ends after the facts do: what comes after them counts as a gap")
-    return tuple(notes)
-
-
-def _listed(names: list[str]) -> str:
-    """Return a few of the names, and how many more there are."""
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
-
-
-_WHOSE = ["instance_id", "tenant_id", "tenant_name"]
-
-
-def without_sets(known: Facts, limit: Any) -> list[str]:  # noqa: ANN401 - one limit or several
-    """Name the tenants of the inventory that no set is of, though one is due.
-
-    Parameters
-    ----------
-    known : Facts
-        What was known at an instant.
-    limit : Timedelta or limits by tenant
-        The RPO: one limit gives a new tenant so long for its first set.
-
-    Returns
-    -------
-    list of str
-        Names with their instances; none where there is no inventory.
-    """
-    if known.inventory is None:
-        return []
-    ids = known.inventory["tenant_id"]
-    listed = known.inventory[ids.notna() & (ids != STAND_IN)]
-    seen = set(known.tenants[_WHOSE[:2]].itertuples(index=False, name=None))
-    whole = {instance for instance, tenant in seen if tenant == STAND_IN}  # lists no tenants
-    bounds = [each for each in (known.as_of, known.window.end) if each is not None]
-    if bounds:
-        grace = limit if isinstance(limit, pd.Timedelta) else pd.Timedelta(0)
-        listed = listed[~(listed["created_time"] > min(bounds) - grace)]
-    rows = listed[_WHOSE].itertuples(index=False, name=None)
-    return [
-        f"{tenant if pd.isna(name) else name} of {instance}"
-        for instance, tenant, name in rows
-        if (instance, tenant) not in seen and instance not in whole
-    ]
-
-
-def _absent(known: Facts, coverage: pd.DataFrame) -> list[str]:
-    """Name the tenants that are outside and not in the inventory: dropped, perhaps."""
-    if known.inventory is None:
-        return []
-    there = set(known.inventory[_WHOSE[:2]].itertuples(index=False, name=None))
-    listed = {instance for instance, _ in there}
-    outside = coverage[coverage["rpo_state"].eq("outside") & coverage["instance_id"].isin(listed)]
-    rows = outside[_WHOSE].itertuples(index=False, name=None)
-    return [f"{name} of {one}" for one, tenant, name in rows if (one, tenant) not in there]
-
-
-def _unnamed(known: Facts, coverage: pd.DataFrame) -> list[str]:
-    """Name the tenants of which the service lists no restorable intervals, but of others."""
-    if known.restorable is None or coverage.attrs["model"] != "mixed":
-        return []
-    there = set(known.restorable[_WHOSE[:2]].itertuples(index=False, name=None))
-    rows = coverage.loc[coverage["instance_id"].notna(), _WHOSE].itertuples(index=False, name=None)
-    return [f"{name} of {one}" for one, tenant, name in rows if (one, tenant) not in there]
 
 
 def _provenance(known: Facts, source: Source, notes: tuple[str, ...]) -> dict[str, Any]:

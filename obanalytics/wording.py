@@ -52,7 +52,11 @@ def plain(text: object, limit: int | None = None) -> str:
         where it was cut; ``(no name)`` where there is none.
     """
     whole = "" if text is None or text is pd.NA or text != text else str(text)  # noqa: PLR0124 - NaN
-    shown = "".join(_escape(char) for char in whole) if whole.strip() else "(no name)"
+    shown = whole
+    if not whole.strip():
+        shown = "(no name)"
+    elif not whole.isprintable():
+        shown = "".join(_escape(char) for char in whole)
     if limit is None or (cells(shown) <= limit and len(shown) <= _MARKS * limit):
         return shown
     return _fitting(shown, limit - 1) + "…"

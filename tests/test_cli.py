@@ -20,7 +20,7 @@ import requests
 from requests.auth import HTTPDigestAuth
 
 import obanalytics as ob
-from obanalytics import cli, simulator
+from obanalytics import cli, outputs, simulator
 from obanalytics.errors import ArchiveError, DataError, PagingError
 
 if TYPE_CHECKING:
@@ -339,7 +339,8 @@ def test_review_of_everything_there_is(run: Shell, saved: Path) -> None:
 
 
 def test_review_to_several_files(run: Shell, saved: Path, tmp_path: Path) -> None:
-    files = [tmp_path / name for name in ("r.html", "r.md", "r.json", "R.HTM")]
+    names = ("r.html", "r.md", "r.json", "R.HTM", "r.pdf", "r.xlsx", "r.prom", "r.csv")
+    files = [tmp_path / name for name in names]
     options = [each for path in files for each in ("--out", path)]
     code, out, err = run("review", saved / "sets", "--json", *options)
     assert code == FINE
@@ -350,12 +351,68 @@ def test_review_to_several_files(run: Shell, saved: Path, tmp_path: Path) -> Non
     assert (tmp_path / "r.html").read_bytes() == (tmp_path / "R.HTM").read_bytes()
     assert (tmp_path / "r.html").read_text("utf-8").startswith("<!DOCTYPE html>")
     assert (tmp_path / "r.md").read_text("utf-8").startswith("# Backup review of 2 instances")
+    assert (tmp_path / "r.pdf").read_bytes().startswith(b"%PDF-")
+    assert (tmp_path / "r.xlsx").read_bytes().startswith(b"PK")
+    assert "obanalytics_last_run_timestamp_seconds" in (tmp_path / "r.prom").read_text("utf-8")
+    assert (tmp_path / "r.csv" / "findings.csv").is_file()
+
+
+def test_review_by_a_policy_and_since_an_earlier_one(
+    run: Shell, saved: Path, tmp_path: Path
+) -> None:
+    policy, earlier = tmp_path / "p.toml", tmp_path / "e.json"
+    policy.write_text('rpo = "2D"\nretention_days = 7\n')
+    asked = ("review", saved / "sets", "--policy", policy)
+    code, out, _ = run(*asked, "--as-of", "2026-04-20", "--out", earlier, "--fail-on", "critical")
+    first = ob.review(ob.read(saved / "sets"), policy=ob.Policy.load(policy), as_of="2026-04-20")
+    assert out == first.to_text()
+    assert code == (FOUND if first.summary["critical"] else FINE)
+    page = tmp_path / "r.html"
+    code, out, err = run(*asked, "--compare", earlier, "--out", page, "--out", tmp_path / "r.md")
+    assert (code, err.count("written")) == (FINE, 2)
+    now = ob.review(ob.read(saved / "sets"), policy=ob.Policy.load(policy))
+    compared = now.compare(json.loads(earlier.read_text("utf-8")))
+    assert out == f"{now.to_text()}\n{compared.to_text()}"
+    for path in (page, tmp_path / "r.md"):
+        assert "Since the earlier review" in path.read_text("utf-8")
+    code, out, _ = run(*asked, "--compare", earlier, "--json")
+    compared = now.compare(earlier)
+    assert json.loads(out) == now.to_json() | {"compared": compared.to_json()}
+    for content in ("", "[1, 2]", '{"format": 1}', "\x00"):
+        earlier.write_text(content)
+        code, out, err = run(*asked, "--compare", earlier)
+        assert (code, out) == (BAD_DATA, "")
+        assert "e.json" in only_line(err)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"),
+    [
+        ("r.pdf", "weasyprint", "pdf"),
+        ("r.xlsx", "xlsxwriter", "excel"),
+        ("r.prom", "prometheus_client", "prometheus"),
+    ],
+)
+def test_what_an_extra_writes_says_what_to_install(
+    run: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, module: str, extra: str
+) -> None:
+    monkeypatch.setattr(outputs, "find_spec", lambda asked: None if asked == module else asked)
+    code, out, err = run("review", "sample", "--out", tmp_path / name)
+    assert (code, out) == (USAGE, "")
+    assert f"pip install 'obanalytics[{extra}]'" in only_line(err)
+    assert not [*tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("review", "sample", "--out", "r.pdf"), "must end in .html, .md or .json"),
+        (
+            ("review", "sample", "--out", "r.doc"),
+            "must end in one of .html, .htm, .pdf, .xlsx, .md",
+        ),
+        (("review", "sample", "--out", "r.md", "--out", "./r.md"), "a file is named twice"),
+        (("review", "sample", "--policy", "none.toml"), "none.toml"),
+        (("review", "sample", "--compare", "none.json"), "none.json"),
         (("review", "sample", "--out", "no/such/r.html"), "there is no folder"),
         (("review", "sample", "--rpo", "soon"), "rpo is no duration: 'soon'"),
         (("review", "sample", "--rpo=-2h"), "rpo must be a duration of zero or more"),
@@ -536,7 +593,7 @@ def test_bugs_are_not_hidden(run: Shell, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_module_and_script(saved: Path) -> None:
     done = process("review", str(saved / "sets"), "--json", "--fail-on", "warning")
     assert (done.returncode, done.stderr) == (FOUND, "")
-    assert json.loads(done.stdout)["format"] == 1
+    assert json.loads(done.stdout)["format"] == 2
     script = Path(sys.executable).with_name("obanalytics")
     again = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
     assert again.stdout.startswith("obanalytics ")

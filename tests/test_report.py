@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime as dt
+import hashlib
 import json
 import re
 import unicodedata
@@ -17,7 +19,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 import obanalytics as ob
-from obanalytics import report, simulator
+from obanalytics import files, report, simulator
+from obanalytics.kinds import KINDS
 from obanalytics.schema import BackupSets, Source, empty
 from obanalytics.wording import (
     cells,
@@ -235,20 +238,180 @@ DURATIONS: Texts = WHO | {
 }
 
 
+def measure(value: Any, unit: str) -> str:
+    if pd.isna(value):
+        return "n/a"
+    if unit == "h":
+        return format_span(pd.Timedelta(hours=float(value)))
+    return f"{value:,.2f} {unit}" if value % 1 else f"{value:,.0f} {unit}"
+
+
+def sets_named(ids: tuple[str, ...]) -> str:
+    more = f" and {len(ids) - 3:,} more" if len(ids) > 3 else ""
+    return (", ".join(ids[:3]) + more) or "none"
+
+
+def times(value: Any) -> str:
+    return "n/a" if pd.isna(value) else f"x {value:.2f}"
+
+
+def amount(value: float, unit: str) -> str:
+    if unit == "s":
+        return format_span(pd.Timedelta(seconds=value))
+    return f"{value:,.2f} GiB"
+
+
+FINDINGS: Texts = {
+    "Tenant": lambda r: "the whole instance" if pd.isna(r.tenant_id) else plain(r.tenant_name, 60),
+    "Instance": lambda r: plain(r.instance_id, 40),
+    "Severity": lambda r: str(r.severity),
+    "Kind": lambda r: f"{r.kind} {KINDS[r.kind].title}",
+    "Finding": lambda r: plain(r.sentence),
+    "Start [UTC]": lambda r: format_instant(r.start),
+    "End [UTC]": lambda r: format_instant(r.end),
+    "Measured": lambda r: measure(r.measured, KINDS[r.kind].unit),
+    "Limit": lambda r: measure(r.limit, KINDS[r.kind].unit),
+    "Limit from": lambda r: str(r.limit_origin),
+    "Certainty": lambda r: str(r.certainty),
+    "Acknowledged": lambda r: "yes" if r.acknowledged else "no",
+    "Backup sets": lambda r: sets_named(r.backup_set_ids),
+}
+STORED: Texts = {
+    "Instance": WHO["Instance"],
+    "Mode": lambda r: mode_name(r.full),
+    "Storage class": lambda r: str(r.storage_class),
+    "In store [GiB]": lambda r: f"{r.stored_gib:,.2f}",
+    "Sets": lambda r: f"{r.sets:,}",
+    "Without a size": lambda r: f"{r.unsized:,}",
+    "At [UTC]": lambda r: format_instant(r.time),
+    "Basis": lambda r: words(r.basis),
+}
+FORECAST: Texts = WHO | {
+    "Series": lambda r: words(r.what),
+    "Until [UTC]": lambda r: format_instant(r.time),
+    "Median [GiB]": lambda r: format_number(r.median_gib, 2),
+    "From [GiB]": lambda r: format_number(r.lower_gib, 2),
+    "To [GiB]": lambda r: format_number(r.upper_gib, 2),
+    "Method": lambda r: words(r.method),
+    "MASE": lambda r: format_number(r.mase, 2),
+    "MASE of naive": lambda r: format_number(r.mase_naive, 2),
+    "Past values in band": lambda r: format_share(r.coverage),
+    "Values": lambda r: f"{r.n:,}",
+    "Why not": lambda r: "" if pd.isna(r.refused) else str(r.refused),
+}
+CHANGES: Texts = WHO | {
+    "Mode": lambda r: mode_name(r.full),
+    "Since [UTC]": lambda r: format_instant(r.at),
+    "Duration": lambda r: times(r.factor),
+    "Before": lambda r: format_span(r.before),
+    "After": lambda r: format_span(r.after),
+    "Size": lambda r: times(r.size_factor),
+    "Throughput": lambda r: times(r.throughput_factor),
+    "Cause": lambda r: words(r.cause),
+    "Tenants changed": lambda r: f"{r.tenants_changed} of {r.tenants_in_cluster}",
+    "Last set before": lambda r: str(r.set_before),
+    "First set after": lambda r: str(r.set_after),
+}
+ANOMALIES: Texts = WHO | {
+    "Mode": lambda r: mode_name(r.full),
+    "What": lambda r: words(r.kind),
+    "Started [UTC]": lambda r: format_instant(r.start_time),
+    "Observed": lambda r: amount(r.observed, r.unit),
+    "Usual": lambda r: amount(r.usual, r.unit),
+    "Times the usual": lambda r: times(r.factor),
+    "Sets before": lambda r: f"{r.n:,}",
+    "Backup set": lambda r: str(r.backup_set_id),
+}
+PARITY: Texts = WHO | {
+    "Cluster sets": lambda r: f"{r.expected:,}",
+    **{
+        name.capitalize(): lambda r, name=name: f"{getattr(r, name):,}"
+        for name in ("present", "failed", "missing", "gone", "new", "running")
+    },
+    "Not known": lambda r: f"{r.unknown:,}",
+    "Last present [UTC]": lambda r: format_instant(r.last_present),
+}
+SCHEDULE: Texts = WHO | {
+    "Mode": lambda r: words(r.mode),
+    "Every": lambda r: format_span(r.every),
+    "Days": lambda r: "n/a" if pd.isna(r.weekdays) else str(r.weekdays),
+    "Cron": lambda r: "n/a" if pd.isna(r.cron) else str(r.cron),
+    "Zone": lambda r: str(r.tz),
+    "Origin": lambda r: words(r.origin),
+    "Runs": lambda r: f"{r.runs:,}",
+    "Confidence": lambda r: format_share(r.confidence),
+    "Spread": lambda r: format_span(r.dispersion),
+    "Since [UTC]": lambda r: format_instant(r.since),
+    "Until [UTC]": lambda r: format_instant(r.until),
+}
+NOT_JUDGED: Texts = {
+    "Kind": lambda r: f"{r.kind} {r.title}",
+    "Why not": lambda r: str(r.reason),
+}
+
+
+def roll_call(parity: pd.DataFrame) -> pd.DataFrame:
+    """Count every tenant's presences, one row at a time."""
+    rows: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in parity.to_dict("records"):
+        empty_row = dict.fromkeys(parity["presence"].cat.categories, 0) | {"expected": 0}
+        mine = rows.setdefault(
+            (row["instance_id"], row["tenant_id"]), empty_row | {"last_present": pd.NaT}
+        )
+        mine |= {name: row[name] for name in ("instance_id", "tenant_id", "tenant_name")}
+        mine["expected"] += 1
+        mine[row["presence"]] += 1
+        if row["presence"] == "present":
+            mine["last_present"] = max(
+                row["start_time"],
+                mine["last_present"] if pd.notna(mine["last_present"]) else row["start_time"],
+            )
+    return pd.DataFrame(list(rows.values()))
+
+
+def shown_frames(review: ob.Review) -> dict[str, pd.DataFrame]:
+    """Return what the tables of a report are of."""
+    stored, ahead = review.tables["stored"], review.tables["forecast"]
+    return {
+        **review.tables,
+        "findings": review.findings,
+        "stored": stored[stored["time"] == stored["time"].max()],
+        "forecast": ahead.groupby(
+            [ahead[name].astype("object") for name in ("instance_id", "tenant_id", "what")],
+            sort=False,
+        ).tail(1),
+        "parity": roll_call(review.tables["parity"]),
+    }
+
+
 def expected(review: ob.Review) -> dict[str, list[list[str]]]:
     """Every table as it should be read, its rows in no order."""
     coverage = review.tables["coverage"].copy()
     fleet = coverage["instance_id"].isna()
     coverage = coverage.astype({"tenant_name": "object", "instance_id": "object"})
     coverage.loc[fleet, "tenant_name"], coverage.loc[fleet, "instance_id"] = "all tenants", "all"
-    frames = {**review.tables, "coverage": coverage}
-    columns = {"coverage": COVERAGE, "gaps": GAPS, "growth": GROWTH, "durations": DURATIONS}
+    frames = {**shown_frames(review), "coverage": coverage}
+    told = {
+        "findings": FINDINGS,
+        "coverage": COVERAGE,
+        "gaps": GAPS,
+        "growth": GROWTH,
+        "stored": STORED,
+        "forecast": FORECAST,
+        "durations": DURATIONS,
+        "changes": CHANGES,
+        "anomalies": ANOMALIES,
+        "parity": PARITY,
+        "schedule": SCHEDULE,
+        "not_judged": NOT_JUDGED,
+    }
     return {
         name: [
             [head.strip() for head in texts],
             *sorted([show(row) for show in texts.values()] for row in frames[name].itertuples()),
         ]
-        for name, texts in columns.items()
+        for name, texts in told.items()
+        if len(frames[name])
     }
 
 
@@ -258,7 +421,7 @@ def test_every_cell_is_a_number_of_the_tables(name: str, request: pytest.Fixture
     shown = Page(html_of(review)).tables
     shown = [[[text.replace("\u00a0", " ") for text in row] for row in table] for table in shown]
     assert [[table[0], *sorted(table[1:])] for table in shown] == list(expected(review).values())
-    coverage = shown[0]
+    coverage = shown[1]
     assert coverage[-1][0] == "all tenants"
     # Theirs is the order of what is worst, outside first, the share of time then.
     outside = [row[2] == "outside" for row in coverage[1:-1]]
@@ -305,8 +468,9 @@ def check_page(text: str) -> Page:
     assert len(page.all("footer")) == len(page.all("title")) == 1
     assert page.all("nav")[0]["aria-label"] == "Contents"
     tags = {tag for tag, _ in page.tags}
+    assert len(page.all("script")) == 1  # it sorts tables; see test_page
+    assert page.all("script")[0] == {}
     assert not tags & {
-        "script",
         "link",
         "iframe",
         "object",
@@ -317,8 +481,11 @@ def check_page(text: str) -> Page:
         "video",
     }
     policies = [m for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy"]
+    script = text.split("<script>", maxsplit=2)[1].split("</script>", maxsplit=1)[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert policies[0]["content"] == (
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
     )
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
@@ -346,9 +513,13 @@ def check_page(text: str) -> Page:
 
 def test_page_is_readable_and_loads_nothing(page: str) -> None:
     found = check_page(page)
-    assert len(found.all("img")) == 3
+    assert len(found.all("img")) == 6
     sections = [attrs.get("id") for attrs in found.all("section")]
-    assert sections == ["summary", "coverage", "gaps", "growth", "durations", "words", "source"]
+    assert sections == [
+        *("summary", "findings", "coverage", "gaps", "growth", "stored", "forecast"),
+        *("durations", "changes", "anomalies", "parity", "schedule", "not-judged"),
+        *("words", "source"),
+    ]
     assert all(
         attrs.get("aria-labelledby") or attrs.get("aria-label") for attrs in found.all("section")
     )
@@ -367,8 +538,11 @@ def test_same_review_same_bytes(sample: ob.Review, page: str) -> None:
 
 def test_states_are_words_beside_colours(page: str) -> None:
     found = Page(page)
-    pills = [attrs for attrs in found.all("td") if str(attrs.get("class", "")).endswith("bad")]
-    assert len(pills) == sum(row[2] == "outside" for row in found.tables[0][1:-1])
+    looks = [str(attrs.get("class", "")).split()[-1] for attrs in found.all("td")]
+    findings, coverage = found.tables[:2]
+    grave = sum(row[2] == "critical" for row in findings[1:])
+    assert looks.count("bad") == grave + sum(row[2] == "outside" for row in coverage[1:-1])
+    assert looks.count("warn") == sum(row[2] == "warning" for row in findings[1:])
 
 
 # --- hostile names -----------------------------------------------------------------------------
@@ -394,7 +568,7 @@ def test_hostile_names_are_inert_in_markdown(hostile: ob.Review) -> None:
         attributes = {(name, value) for _, attrs in found.tags for name, value in attrs.items()}
         assert {name for name, _ in attributes} <= {"style"}  # the columns' alignment
         assert len(found.all("strong")) == len(re.findall(r"^- \*\*", text, re.MULTILINE))
-        assert len(found.all("h2")) == 5
+        assert len(found.all("h2")) == 13
         assert not BARE.search(text)
         for name in HOSTILE[:3]:
             assert plain(name, 60) in found.text
@@ -435,7 +609,7 @@ def test_text_tables_are_aligned(sample: ob.Review) -> None:
 
 def test_empty_history(nothing: ob.Review) -> None:
     found = check_page(html_of(nothing))
-    assert not found.tables
+    assert found.captions == ["What this data or this policy cannot tell, and why."]
     assert not found.all("img")
     for face in (found.text, report.render_markdown(nothing), report.render_text(nothing)):
         assert "there is nothing to judge" in face
@@ -451,7 +625,13 @@ def test_one_set_of_one_tenant() -> None:
     review = ob.review(last, rpo="26h")
     found = check_page(html_of(review))
     assert "Backup review of 1 instance, 1 tenant" in found.text
-    assert [len(table) for table in found.tables] == [2, 2, 2]  # no row for all, no gaps
+    shown = [caption.split(".")[0] for caption in found.captions]
+    told = ("how long each tenant", "how fast", "what each cluster", "the size of", "how long runs")
+    told += ("in how many cluster sets", "when backups", "what this data")
+    assert len(shown) == len(told)  # no findings, gaps, changes or anomalies
+    for caption, begin in zip(shown, told, strict=True):
+        assert caption.lower().startswith(begin)
+    assert [len(table) for table in found.tables[:2]] == [2, 2]  # no row for all
     assert "None of 1 tenant outside the RPO now; no gap in the window" in found.text
     assert "too little history for a growth rate" in found.text
     assert not re.search(r"\bnan\b|NaT|<NA>", found.text + report.render_text(review))
@@ -461,13 +641,18 @@ def test_500_tenants(big: ob.Review) -> None:
     text = html_of(big)
     assert len(text.encode()) < 5_000_000
     found = check_page(text)
-    coverage, rest = found.tables[:2]
+    named = dict(zip(found.captions, found.tables, strict=True))
+    coverage = next(table for name, table in named.items() if name.startswith("How long each"))
+    rest = named["Coverage, continued"]
     assert len(coverage) == 1 + report.FOLD + 1
     assert len(rest) == 1 + 500 - report.FOLD
     assert coverage[1][2] == "outside"
     shares = [float(row[4].removesuffix(" %")) for row in coverage[2:-1] + rest[1:]]
     assert shares == sorted(shares)
-    assert len(found.all("details")) == 3  # the 11 gaps need none
+    folded = [name for name in found.captions if name.endswith(", continued")]
+    assert len(found.all("details")) == len(folded)
+    assert {"Coverage, continued", "Growth, continued"} < {*folded}
+    assert "Gaps, continued" not in folded  # 11 need none
     assert "450 more rows" in found.text
     assert [[t[0], *sorted(t[1:])] for t in ([*coverage, *rest[1:]],)] == [
         expected(big)["coverage"]
@@ -475,12 +660,13 @@ def test_500_tenants(big: ob.Review) -> None:
 
 
 def test_more_rows_than_a_page_holds(sample: ob.Review, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "_pictures", lambda _: {})
-    monkeypatch.setattr(report, "MOST", 20)
+    monkeypatch.setattr(report, "MOST", {"findings": 25})
+    monkeypatch.setattr(report, "MOST_ELSE", 20)
     monkeypatch.setattr(report, "FOLD", 5)
     found = check_page(report.render_html(sample))
-    left = len(sample.tables["gaps"]) - 20
-    assert f"{left} more rows are in the data, not on this page." in found.text
+    for left in (len(sample.findings) - 25, len(sample.tables["gaps"]) - 20):
+        assert f"{left} more rows are in the data, not on this page." in found.text
+    assert "20 more rows" in found.text
     assert "15 more rows" in found.text
 
 
@@ -489,21 +675,21 @@ def test_more_rows_than_a_page_holds(sample: ob.Review, monkeypatch: pytest.Monk
 
 def test_write_is_all_or_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "r.html"
-    report.write(target, "old\n")
+    files.write(target, "old\n")
     with pytest.raises(UnicodeEncodeError):
-        report.write(target, "x" * 100_000 + "\ud800")
+        files.write(target, "x" * 100_000 + "\ud800")
     assert target.read_text() == "old\n"
 
     def no_room(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(report.os, "fsync", no_room)
+    monkeypatch.setattr(files.os, "fsync", no_room)
     with pytest.raises(OSError, match="No space left"):
-        report.write(target, "new\n")
+        files.write(target, "new\n")
     monkeypatch.undo()
     monkeypatch.setattr(Path, "replace", no_room)
     with pytest.raises(OSError, match="No space left"):
-        report.write(target, "new\n")
+        files.write(target, "new\n")
     assert target.read_text() == "old\n"
     assert [path.name for path in tmp_path.iterdir()] == ["r.html"]
 
@@ -512,10 +698,10 @@ def test_write_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     link = tmp_path / "link.html"
     link.symlink_to(tmp_path / "there" / "real.html")
-    report.write(link, "a\nb\u2028")
+    files.write(link, "a\nb\u2028")
     assert link.is_symlink()
     assert (tmp_path / "there" / "real.html").read_bytes() == "a\nb\u2028".encode()
-    report.write(str(link), "c")
+    files.write(str(link), "c")
     assert link.is_symlink()
     assert link.read_text() == "c"
     assert len([*(tmp_path / "there").iterdir()]) == 1
@@ -523,10 +709,10 @@ def test_write_through_a_link(tmp_path: Path) -> None:
 
 def test_write_into_the_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    report.write("~/r.md", "x")
+    files.write("~/r.md", "x")
     assert (tmp_path / "r.md").read_text() == "x"
     with pytest.raises(FileNotFoundError):
-        report.write(tmp_path / "no" / "r.md", "x")
+        files.write(tmp_path / "no" / "r.md", "x")
 
 
 def test_review_writes_files(nothing: ob.Review, tmp_path: Path) -> None:
