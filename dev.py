@@ -1,4 +1,4 @@
-"""Run the project from a bare Python: ``python3 dev.py demo | test | lint | bench | accuracy``.
+"""Run the project from a bare Python: ``python3 dev.py demo | test | lint | bench | …``.
 
 Needs only the standard library: makes ``.venv`` beside this file, installs the project and its test
 tools there once, and starts the command asked for inside it.
@@ -17,8 +17,21 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 STAMP = VENV / "obanalytics-stamp"
-# What the tests run that pip cannot install: command -> Debian package.
-SYSTEM_TOOLS = {"apache2": "apache2", "curl": "curl"}
+# What the tests run that pip cannot install: Debian package -> a command or file of it.
+SYSTEM_TOOLS = {
+    "apache2": "apache2",
+    "chromium": "chromium",
+    "curl": "curl",
+    "default-jre-headless": "java",
+    "fonts-noto-cjk": "/usr/share/fonts/opentype/noto/NotoSansCJK-Regular.ttc",
+    "libreoffice-calc": "soffice",
+    "npm": "npm",
+    "poppler-utils": "pdftotext",
+    "prometheus": "promtool",
+}
+# WeasyPrint, which makes PDFs, loads these when it is imported.
+LIBRARIES = ("libpango-1.0-0", "libpangoft2-1.0-0", "libharfbuzz-subset0")
+NODE_TOOLS = ("axe-core@4.14.1", "vnu-jar@26.9.27")  # they judge pages; nothing else runs them
 CHECKS = (
     ("ruff", "check", "."),
     ("ruff", "format", "--check", "."),
@@ -80,13 +93,25 @@ def environment() -> None:
     STAMP.write_text(wanted)
 
 
+def missing_packages() -> list[str]:
+    """Return the Debian packages whose commands, files or libraries are not here."""
+    path = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
+    packages = [
+        package
+        for package, name in SYSTEM_TOOLS.items()
+        if not (Path(name).exists() if "/" in name else shutil.which(name, path=path))
+    ]
+    loads = inside("python", "-W", "ignore", "-c", "import weasyprint")
+    if subprocess.run(loads, cwd=ROOT, check=False, capture_output=True).returncode:
+        packages += LIBRARIES
+    return packages
+
+
 def system_tools() -> None:
     """Install what the tests need from the operating system, or say what is missing."""
-    path = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin"
-    missing = [name for name in SYSTEM_TOOLS if not shutil.which(name, path=path)]
-    if not missing:
+    packages = missing_packages()
+    if not packages:
         return
-    packages = [SYSTEM_TOOLS[name] for name in missing]
     is_root = hasattr(os, "geteuid") and os.geteuid() == 0
     if is_root and shutil.which("apt-get"):
         quiet = {"env": {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}}
@@ -94,8 +119,19 @@ def system_tools() -> None:
         install = ("apt-get", "-qq", "install", "--yes", "--no-install-recommends", *packages)
         if run(*install, **quiet) == 0:
             return
-    print(f"missing on this machine: {', '.join(missing)} (Debian packages: {' '.join(packages)})")
+    print(f"missing on this machine (Debian packages): {' '.join(packages)}")
     print("the tests that need them say so when they are skipped")
+
+
+def node_tools() -> None:
+    """Install the judges of pages beside the environment; they run no script while they do."""
+    folder = VENV / "node_modules"
+    if all((folder / name.split("@", maxsplit=1)[0]).is_dir() for name in NODE_TOOLS):
+        return
+    npm = shutil.which("npm")
+    quiet = ("--ignore-scripts", "--no-save", "--no-audit", "--no-fund", "--loglevel=error")
+    if npm is None or run(npm, "install", *quiet, "--prefix", str(VENV), *NODE_TOOLS):
+        print(f"not installed: {' '.join(NODE_TOOLS)}; the tests that need them say so")
 
 
 def lint() -> int:
@@ -120,6 +156,7 @@ def main(arguments: list[str]) -> int:
         return lint()
     if command == "test":
         system_tools()
+        node_tools()
         checked = lint()
         # A process per core: the tests are independent, and most of their time is arithmetic.
         return run(*inside("pytest", "-n", "auto", *rest)) or checked

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from obanalytics.kinds import KINDS
+from obanalytics.kinds import KINDS, SEVERITIES
 from obanalytics.wording import (
     cause_of,
     format_instant,
@@ -40,6 +40,8 @@ class Column(NamedTuple):
     """How it is coloured, beside its word: bad, warn, good or nothing."""
     wide: bool = False
     """Whether it holds sentences."""
+    by: Show | None = None
+    """What it is sorted by, where that is no column of the frame."""
 
 
 def sort_key(row: Any, column: Column) -> str:  # noqa: ANN401 - a named tuple of pandas
@@ -57,19 +59,16 @@ def sort_key(row: Any, column: Column) -> str:  # noqa: ANN401 - a named tuple o
     str
         A number, a text, or nothing where it is not known.
     """
+    if column.by is not None:
+        return column.by(row)
     value = getattr(row, column.of) if column.of else column.show(row)
-    if getattr(row, "unbounded", False) is True and column.of in _UNBOUNDED:
-        return "Infinity"
     if pd.isna(value):
         return ""
     if isinstance(value, pd.Timedelta):
         value = value.total_seconds()
     elif isinstance(value, pd.Timestamp):
         value = value.timestamp()
-    return str(float(value)) if column.number else str(value)
-
-
-_UNBOUNDED = ("worst_exposure",)
+    return str(float(value)) if column.number else plain(value)
 
 
 def set_name(value: object) -> str:
@@ -107,12 +106,20 @@ def measure(value: float, unit: str) -> str:
         return "n/a"
     if unit == "h":
         return format_span(pd.Timedelta(float(value), "h"))
-    return f"{format_number(value, 2 if value % 1 else 0)} {unit}"
+    one = unit.removesuffix("s") if value == 1 else unit
+    return f"{format_number(value, 2 if value % 1 else 0)} {one}"
 
 
 def _bounded(span: object, *, unbounded: bool) -> str:
     """Return an exposure, which may have no bound."""
     return "unbounded" if unbounded else format_span(span)
+
+
+def _length(span: object, *, unbounded: bool) -> str:
+    """Return what an exposure, which may have no bound, is sorted by."""
+    if unbounded:
+        return "Infinity"
+    return str(span.total_seconds()) if isinstance(span, pd.Timedelta) else ""
 
 
 def _state_look(row: Any) -> str:  # noqa: ANN401
@@ -122,7 +129,7 @@ def _state_look(row: Any) -> str:  # noqa: ANN401
 
 def _grade(row: Any) -> str:  # noqa: ANN401
     """Return how a finding's severity is coloured."""
-    return {"critical": "bad", "warning": "warn"}.get(row.severity, "")
+    return {"critical": "bad", "warning": "warn"}.get(row.severity, "plain")
 
 
 def _unit(row: Any) -> str:  # noqa: ANN401
@@ -210,18 +217,25 @@ _MODE = Column("Mode", _mode, number=False, short="Mode")
 
 FINDINGS = (
     Column("Tenant", _tenant, number=False, short="Tenant"),
-    _INSTANCE,
-    Column("Severity", _words("severity"), number=False, short="Severity", look=_grade),
+    Column(
+        "Severity",
+        _words("severity"),
+        number=False,
+        short="Severity",
+        look=_grade,
+        by=lambda r: str(SEVERITIES.index(r.severity)),
+    ),
     Column("Kind", lambda r: f"{r.kind} {KINDS[str(r.kind)].title}", number=False, short="Kind"),
     Column("Finding", lambda r: plain(r.sentence), number=False, wide=True),
     Column("Start [UTC]", _at("start"), "start", number=False, short="Start UTC"),
     Column("End [UTC]", _at("end"), "end", number=False),
     Column("Measured", lambda r: measure(r.measured, _unit(r)), "measured", short="Measured"),
     Column("Limit", lambda r: measure(r.limit, _unit(r)), "limit", short="Limit"),
-    Column("Limit from", lambda r: plain(r.limit_origin, 40), number=False),
     Column("Certainty", _words("certainty"), number=False),
-    Column("Acknowledged", lambda r: "yes" if r.acknowledged else "no", number=False),
+    _INSTANCE,
     Column("Backup sets", _evidence, number=False),
+    Column("Limit from", lambda r: plain(r.limit_origin, 40), number=False),
+    Column("Acknowledged", lambda r: "yes" if r.acknowledged else "no", number=False),
 )
 CHANGED = (
     Column("Tenant", _tenant, number=False),
@@ -252,8 +266,8 @@ COVERAGE = (
     Column(
         "Exposed now",
         lambda r: _bounded(r.exposure_now, unbounded=pd.isna(r.exposure_now)),
-        "rpo_ratio",
         short="Exposed",
+        by=lambda r: _length(r.exposure_now, unbounded=pd.isna(r.exposure_now)),
     ),
     Column("Time in RPO", _share("time_in_rpo"), "time_in_rpo", short="In RPO"),
     Column("At worst", _share("time_in_rpo_worst"), "time_in_rpo_worst"),
@@ -263,7 +277,7 @@ COVERAGE = (
     Column(
         "Worst exposure",
         lambda r: _bounded(r.worst_exposure, unbounded=r.unbounded),
-        "worst_exposure",
+        by=lambda r: _length(r.worst_exposure, unbounded=r.unbounded),
         short="Worst",
     ),
     Column("Worst at [UTC]", _at("worst_at"), "worst_at", number=False),
@@ -288,7 +302,7 @@ GAPS = (
     Column(
         "Worst exposure",
         lambda r: _bounded(r.worst_exposure, unbounded=r.unbounded),
-        "worst_exposure",
+        by=lambda r: _length(r.worst_exposure, unbounded=r.unbounded),
     ),
     Column("Attempts", _number("attempts"), "attempts", short="Runs"),
     Column("Failed", _number("failed"), "failed"),

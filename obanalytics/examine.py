@@ -190,6 +190,32 @@ def _among(frame: pd.DataFrame, keys: frozenset[tuple[str, str]]) -> Any:  # noq
     return mine.isin(list(keys))
 
 
+def coverage_of(sets: BackupSets | pd.DataFrame, owed: Owed, as_of: Instant | None) -> pd.DataFrame:
+    """Measure coverage.
+
+    Parameters
+    ----------
+    sets : BackupSets or DataFrame
+        The facts, without who is left out.
+    owed : Owed
+        The limits.
+    as_of : instant or None
+        The instant to look from.
+
+    Returns
+    -------
+    DataFrame
+        `rpo_compliance` with the fleet's row, and `rpo_state`: inside, outside, or unknown, where
+        that hangs on sets of unknown soundness.
+    """
+    asked: dict[str, Any] = {"grace": owed.grace, "as_of": as_of, "total": True}
+    coverage = rpo_compliance(sets, owed.rpo, **asked)
+    trusted = coverage
+    if (coverage["rpo_ratio"] > 1).any():
+        trusted = rpo_compliance(sets, owed.rpo, **asked, trust_unknown=True)
+    return coverage.assign(rpo_state=_rpo_state(coverage, trusted))
+
+
 def tables_of(
     sets: BackupSets | pd.DataFrame, owed: Owed, found: pd.DataFrame, as_of: Instant | None
 ) -> dict[str, pd.DataFrame]:
@@ -211,15 +237,10 @@ def tables_of(
     dict of str to DataFrame
         The tables by name.
     """
-    asked: dict[str, Any] = {"grace": owed.grace, "as_of": as_of}
-    coverage = rpo_compliance(sets, owed.rpo, **asked, total=True)
-    trusted = coverage
-    if (coverage["rpo_ratio"] > 1).any():
-        trusted = rpo_compliance(sets, owed.rpo, **asked, trust_unknown=True, total=True)
     ahead = forecast_size(sets, HORIZON, candidates="core", as_of=as_of)
     made = {
-        "coverage": coverage.assign(rpo_state=_rpo_state(coverage, trusted)),
-        "gaps": coverage_gaps(sets, owed.rpo, **asked),
+        "coverage": coverage_of(sets, owed, as_of),
+        "gaps": coverage_gaps(sets, owed.rpo, grace=owed.grace, as_of=as_of),
         "growth": size_growth(sets, as_of=as_of),
         "stored": stored_size(sets, freq="W", by="cluster", as_of=as_of),
         "forecast": ahead[ahead["what"] != _STORE].reset_index(drop=True),

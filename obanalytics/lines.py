@@ -49,6 +49,8 @@ def window_sentence(window: tuple[Any, Any], as_of: object) -> str:
     str
         Such as ``From 2026-05-01 00:00 UTC to 2026-06-01 00:00 UTC, as known at …``.
     """
+    if window[1] is None and as_of is None:
+        return "Of no instant: nothing is dated"
     first, until, now = (
         "n/a" if moment is None else f"{format_instant(moment)} UTC" for moment in (*window, as_of)
     )

@@ -165,13 +165,15 @@ def _state_cards(review: ReviewData) -> list[_Card]:
         known += f", {s['tenants_without_sets']} more without any set"
     graver = "bad" if s["critical"] else "warn" if s["warnings"] else fine
     found = f"{s['critical']:,} critical, {plural(s['warnings'], 'warning')}"
+    if not s["critical"] and not s["warnings"]:
+        found = "none" if s["tenants"] else "n/a"
     rest = f"{plural(s['notes_found'], 'note')}, {s['acknowledged']:,} acknowledged"
     share = format_share(s["time_in_rpo"])
     return [
         ("Time inside RPO", share, "all tenants, weighted by time", ""),
         (
             "Outside RPO now",
-            f"{outside} of {plural(s['tenants'], 'tenant')}",
+            f"{outside} of {plural(s['tenants'], 'tenant')}" if s["tenants"] else "n/a",
             f"{s['tenants_inside']} inside{known}",
             grade,
         ),
@@ -191,6 +193,7 @@ def _size_cards(review: ReviewData) -> list[_Card]:
     """Return how much there is, and how it changes."""
     s = review.summary
     slower, since = s["slower"], format_instant(s["newest_slower"])
+    measured = s["tenants_measured"]
     rate = format_number(s["fastest_growth"], 1, sign=True)
     unsized = s["unsized"]
     held = f"without {plural(unsized, 'set')} of no known size" if unsized else "all listed sets"
@@ -200,14 +203,14 @@ def _size_cards(review: ReviewData) -> list[_Card]:
         ("In store now", store, held, ""),
         (
             "Growing full sets",
-            f"{s['tenants_growing']} of {plural(s['tenants_measured'], 'tenant')}",
+            f"{s['tenants_growing']} of {plural(measured, 'tenant')}" if measured else "n/a",
             "too little history" if rate == "n/a" else f"fastest {rate} % in 30 d",
             "",
         ),
         (
             "Runs got slower",
-            plural(slower, "change"),
-            f"newest since {since} UTC" if slower else "none was found",
+            plural(slower, "change") if slower else "none" if s["tenants"] else "n/a",
+            f"newest since {since} UTC" if slower else "by changes of pace",
             "warn" if slower else "",
         ),
     ]

@@ -61,7 +61,8 @@ def _drawings(review: ReviewData) -> dict[str, tuple[str, Callable[[], Any]]]:
             "Sizes of backup sets along time with their trends, a lane per series",
             lambda: plot_growth(tables["growth"]),
         )
-    if tables["stored"]["stored_gib"].gt(0).any():
+    stored = tables["stored"]
+    if stored["stored_gib"].gt(0).any() and stored["time"].nunique() > 1:  # a point is no course
         draw["stored"] = (
             "GiB in store along time by cluster, and GiB written per week",
             lambda: plot_stored_size(tables["stored"]),
@@ -71,7 +72,7 @@ def _drawings(review: ReviewData) -> dict[str, tuple[str, Callable[[], Any]]]:
             "Past sizes, forecasts and their bands, a lane per series",
             lambda: plot_forecast(tables["forecast"]),
         )
-    if tables["durations"]["p50"].notna().any():
+    if tables["durations"]["p50"].notna().any() and tables["durations"]["sets"].max() > 1:
         draw["durations"] = (
             "Durations of runs along time, a lane per series, changes of pace marked",
             lambda: plot_durations(tables["durations"], changes=tables["changes"]),

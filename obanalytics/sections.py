@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _KEYS = ["instance_id", "tenant_id"]
 _SHORT = {"critical": "critical finding", "warning": "warning", "info": "note"}
+_REASONS = 3  # why series are not forecast
+_REFUSED = 20  # rows of series that are not forecast
 _PRESENCES = ("present", "failed", "missing", "gone", "new", "running", "unknown")
 
 
@@ -63,16 +65,16 @@ def sections(review: ReviewData, compared: Comparison | None = None) -> list[Sec
     """
     return [
         *([] if compared is None else [_changed(compared)]),
-        _findings(review),
-        _coverage(review),
+        findings_section(review.findings, review.summary["tenants"]),
+        coverage_section(review.tables["coverage"], review.tables["gaps"]),
         _gaps(review.tables["gaps"]),
-        _growth(review.tables["growth"]),
+        growth_section(review.tables["growth"]),
         _stored(review.tables["stored"]),
-        _forecast(review.tables["forecast"]),
-        _durations(review.tables["durations"]),
+        forecast_section(review.tables["forecast"]),
+        durations_section(review.tables["durations"]),
         _changes(review.tables["changes"]),
         _anomalies(review.tables["anomalies"]),
-        _parity(review.tables["parity"]),
+        parity_section(review.tables["parity"]),
         _schedule(review.tables["schedule"]),
         _not_judged(review.tables["not_judged"]),
     ]
@@ -90,49 +92,73 @@ def _changed(compared: Comparison) -> Section:
     )
 
 
-def _findings(review: ReviewData) -> Section:
-    """Return what was found."""
-    found = review.findings
+def findings_section(found: pd.DataFrame, tenants: int) -> Section:
+    """Return what was found.
+
+    Parameters
+    ----------
+    found : DataFrame
+        What `findings` returned.
+    tenants : int
+        How many were looked at.
+
+    Returns
+    -------
+    Section
+        The gravest first, what is acknowledged last.
+    """
     order = found.sort_values("acknowledged", kind="stable")
     return Section(
-        *("findings", "Findings", finding_sentence(review)),
+        *("findings", "Findings", finding_sentence(found, tenants)),
         "Every fault that the backup sets prove or make likely. Gravest first.",
         *(columns.FINDINGS, order, found.head(0)),
     )
 
 
-def finding_sentence(review: ReviewData) -> str:
+def finding_sentence(found: pd.DataFrame, tenants: int) -> str:
     """Say in one sentence what was found.
 
     Parameters
     ----------
-    review : ReviewData
-        The review.
+    found : DataFrame
+        What `findings` returned.
+    tenants : int
+        How many were looked at.
 
     Returns
     -------
     str
         How many findings of which severity, and of how many tenants.
     """
-    found, whole = review.findings, review.summary["tenants"]
     fresh = found[~found["acknowledged"]]
     counts = fresh["severity"].value_counts()
     told = [plural(int(counts[name]), _SHORT[name]) for name in SEVERITIES if counts.get(name, 0)]
     known = int(found["acknowledged"].sum())
     more = f"; {known:,} more acknowledged" if known else ""
     if not told:
-        return ("Nothing found" if whole else "There is nothing to judge") + more
+        return ("Nothing found" if tenants else "There is nothing to judge") + more
     people = len(fresh.loc[fresh["tenant_id"].notna(), _KEYS].drop_duplicates())
     return f"{', '.join(told)}, of {plural(people, 'tenant')}{more}"
 
 
-def _coverage(review: ReviewData) -> Section:
-    """Return who was inside the RPO, and how long."""
-    coverage = worst_first(review.tables["coverage"])
+def coverage_section(coverage: pd.DataFrame, gaps: pd.DataFrame) -> Section:
+    """Return who was inside the RPO, and how long.
+
+    Parameters
+    ----------
+    coverage, gaps : DataFrame
+        What `rpo_compliance` (with the fleet's row, and `rpo_state`) and `coverage_gaps` returned.
+
+    Returns
+    -------
+    Section
+        The worst first.
+    """
+    coverage = worst_first(coverage)
     is_tenant = coverage["instance_id"].notna()
     fleet = coverage[~is_tenant & (is_tenant.sum() > 1)]
     return Section(
-        *("coverage", "Coverage", coverage_sentence(coverage, review.tables["gaps"])),
+        *("coverage", "Coverage", coverage_sentence(coverage, gaps)),
         "How long each tenant was inside its RPO, and what would be lost now. Worst first.",
         *(columns.COVERAGE, coverage[is_tenant], fleet),
     )
@@ -160,8 +186,19 @@ def _cause_sentence(gaps: pd.DataFrame) -> str:
     return f"{plural(len(gaps), 'gap')} by cause: {shown}; {open_now} still open at the end{tail}"
 
 
-def _growth(growth: pd.DataFrame) -> Section:
-    """Return how fast sets grow."""
+def growth_section(growth: pd.DataFrame) -> Section:
+    """Return how fast sets grow.
+
+    Parameters
+    ----------
+    growth : DataFrame
+        What `size_growth` returned.
+
+    Returns
+    -------
+    Section
+        The sentence and the table.
+    """
     order = growth.sort_values("percent_per_30d", ascending=False, kind="stable")
     return Section(
         *("growth", "Growth", growth_sentence(growth)),
@@ -198,30 +235,63 @@ def forecast_ends(forecast: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row per series, the largest first.
+        A row per series, the largest first, those that were refused last.
     """
     ends = forecast[~forecast.duplicated([*_KEYS, "what"], keep="last")]
     return ends.sort_values("median_gib", ascending=False, kind="stable")
 
 
-def _forecast(forecast: pd.DataFrame) -> Section:
-    """Return how large sets will be."""
+def _refusals(refused: pd.Series) -> str:
+    """Say why series are not forecast, the commonest reason first."""
+    counts = refused.value_counts()
+    told = [f"{count:,} {plain(why, 100)}" for why, count in counts.head(_REASONS).items()]
+    return f"; not forecast: {'; '.join(told)}" if told else ""
+
+
+def forecast_section(forecast: pd.DataFrame) -> Section:
+    """Return how large sets will be.
+
+    Parameters
+    ----------
+    forecast : DataFrame
+        What `forecast_size` returned.
+
+    Returns
+    -------
+    Section
+        The sentence and the table.
+    """
     ends = forecast_ends(forecast)
-    told = int(ends["refused"].isna().sum())
+    refused = ends["refused"].notna()
+    told = int((~refused).sum())
     horizon = forecast.attrs.get("horizon")
     ahead = "" if horizon is None else f" {format_span(pd.Timedelta(horizon))} ahead"
     sentence = f"The next sets' sizes of {told:,} of {plural(len(ends), 'series')} forecast{ahead}"
+    sentence += _refusals(ends.loc[refused, "refused"])
+    if refused.sum() > _REFUSED:  # a table of what is not known says nothing
+        ends = ends[~refused]
     level = format_share(forecast.attrs.get("level", float("nan")))
     return Section(
-        *("forecast", "Forecast", sentence if len(ends) else "There is no series to forecast"),
+        *("forecast", "Forecast", sentence if len(forecast) else "There is no series to forecast"),
         f"The size of a set at the end of the horizon, with a band that should hold {level} of "
         "cases. MASE: error on the past against one step of the last value. Largest first.",
         *(columns.FORECAST, ends, forecast.head(0)),
     )
 
 
-def _durations(durations: pd.DataFrame) -> Section:
-    """Return how long runs took."""
+def durations_section(durations: pd.DataFrame) -> Section:
+    """Return how long runs took.
+
+    Parameters
+    ----------
+    durations : DataFrame
+        What `duration_trends` returned.
+
+    Returns
+    -------
+    Section
+        The sentence and the table.
+    """
     order = durations.sort_values("p95", ascending=False, kind="stable")
     return Section(
         *("durations", "Durations", duration_sentence(durations)),
@@ -300,8 +370,19 @@ def roll_call(parity: pd.DataFrame) -> pd.DataFrame:
     return table.loc[trouble.sort_values(ascending=False, kind="stable").index]
 
 
-def _parity(parity: pd.DataFrame) -> Section:
-    """Return who was in the cluster sets."""
+def parity_section(parity: pd.DataFrame) -> Section:
+    """Return who was in the cluster sets.
+
+    Parameters
+    ----------
+    parity : DataFrame
+        What `tenant_parity` returned.
+
+    Returns
+    -------
+    Section
+        The sentence and the table.
+    """
     table = roll_call(parity)
     absent = table[(table["missing"] + table["gone"]) > 0]
     gone = int((parity.drop_duplicates(_KEYS, keep="last")["presence"] == "gone").sum())
