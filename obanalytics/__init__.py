@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from obanalytics.dataset import load, read, sample
     from obanalytics.days import coverage_calendar
     from obanalytics.duration import duration_trends
+    from obanalytics.explore import explore
     from obanalytics.fan import plot_forecast, plot_stored_size
     from obanalytics.findings import findings
     from obanalytics.forecast import forecast_size
@@ -54,6 +55,7 @@ _HOME = {
     "coverage_gaps": "coverage",
     "duration_changes": "changes",
     "duration_trends": "duration",
+    "explore": "explore",
     "exposure": "coverage",
     "findings": "findings",
     "forecast_size": "forecast",
@@ -95,6 +97,7 @@ __all__ = [
     "coverage_gaps",
     "duration_changes",
     "duration_trends",
+    "explore",
     "exposure",
     "findings",
     "forecast_size",

@@ -86,6 +86,7 @@ def parser() -> argparse.ArgumentParser:
             "review": _review,
             "gaps": _gaps,
             "findings": _findings,
+            "dashboard": _dashboard,
             "policy init": _policy_init,
             "policy check": _policy_check,
             "growth": _growth,
@@ -197,6 +198,22 @@ def _findings(options: argparse.Namespace) -> int:
     if sets.source.failed:
         return _fail(f"judged without: {failures(sets)}", NETWORK)
     return FOUND if options.fail_on and found.is_found(options.fail_on) else FINE
+
+
+def _dashboard(options: argparse.Namespace) -> int:
+    """Explore what is there on a page of this machine."""
+    from obanalytics.dashboard import check_extra, run  # noqa: PLC0415
+    from obanalytics.findlog import settled  # noqa: PLC0415
+
+    check_extra()
+    settled(options.policy, options.rpo, None)  # a slip is told before anything is fetched
+    return run(
+        gathered(options),
+        rpo=options.rpo,
+        policy=options.policy,
+        port=options.port,
+        open_browser=not options.no_open,
+    )
 
 
 def _growth(options: argparse.Namespace) -> int:

@@ -105,7 +105,8 @@ def forecast_size(  # noqa: PLR0913 - what is asked, of whom, and how sure
         installed (the extra `forecast`); they take a second a series. What is in store is always
         forecast by the others.
     as_of : instant or None
-        The instant to look from; None takes that of `sets` [UTC].
+        The instant to look from; None takes that of the facts, or the end of their window where
+        that is earlier: what comes after it is not looked at, and so no silence [UTC].
 
     Returns
     -------
@@ -142,7 +143,7 @@ def forecast_size(  # noqa: PLR0913 - what is asked, of whom, and how sure
     _check(by, level, candidates, retention_days)
     if not isinstance(threshold, Mapping | pd.Series):
         _limit(threshold, (None, None, None))  # a slip is told before anything is computed
-    runs = runs_of(sets, as_of, level=_level(sets, by))
+    runs = runs_of(sets, _looked_from(sets, as_of), level=_level(sets, by))
     asked = Asked(
         NAT if runs.as_of is None else micro(runs.as_of),
         max(micro(as_duration(horizon, "horizon")), 1),
@@ -186,6 +187,14 @@ def _check(by: str, level: float, candidates: str, retention_days: float | None)
         raise ValueError(
             f"retention_days must be days from above 0 to {_MOST_DAYS}, not {retention_days!r}"
         )
+
+
+def _looked_from(sets: BackupSets | pd.DataFrame, as_of: Instant | None) -> Instant | None:
+    """Return the instant to forecast from: a window that ended has no present beyond its end."""
+    if as_of is not None or not isinstance(sets, BackupSets) or sets.window is None:
+        return as_of
+    now, end = sets.as_of, sets.window.end
+    return end if end is not None and now is not None and end < now else as_of
 
 
 def _level(sets: BackupSets | pd.DataFrame, by: str) -> str:

@@ -44,6 +44,7 @@ def make_parser(runs: Mapping[str, Any], *, found: int, epilog: str) -> argparse
     _add_review(commands)
     _add_gaps(commands)
     _add_findings(commands)
+    _add_dashboard(commands)
     _add_policy(commands)
     _add_growth(commands)
     _add_forecast(commands)
@@ -183,6 +184,18 @@ def _add_findings(commands: _Commands) -> None:
     )
     add_source(made)
     _add_json(made)
+
+
+def _add_dashboard(commands: _Commands) -> None:
+    """Add `dashboard`."""
+    made = commands.add("dashboard", "explore such a SOURCE on a page of this machine")
+    made.add_argument("--policy", metavar="FILE", help="what is owed (make one: policy init)")
+    made.add_argument(
+        "--rpo", metavar="DURATION", help="how much may be lost; counts more than the policy's"
+    )
+    made.add_argument("--port", type=int, default=0, help="0 takes a free one (default: 0)")
+    made.add_argument("--no-open", action="store_true", help="do not open a browser")
+    add_source(made)
 
 
 def _add_policy(commands: _Commands) -> None:

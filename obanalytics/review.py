@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 
     from obanalytics.compare import Comparison
     from obanalytics.curve import Limits
+    from obanalytics.explore import Explorer
     from obanalytics.policy import Policy
     from obanalytics.schema import Facts, Instant
 
@@ -108,6 +109,10 @@ class Review:
         The backup sets of the worst tenants, restorable or not, for the timeline.
     steps : DataFrame
         The stretches within which they can be restored to any instant (none in the point model).
+    sets : BackupSets or DataFrame
+        The facts.
+    has_policy : bool
+        Whether a policy was given; without one gaps are over the RPO alone.
     """
 
     findings: pd.DataFrame
@@ -122,6 +127,8 @@ class Review:
     provenance: dict[str, Any]
     points: pd.DataFrame = field(repr=False)
     steps: pd.DataFrame = field(repr=False)
+    sets: BackupSets | pd.DataFrame = field(repr=False)
+    has_policy: bool = field(repr=False)
 
     def __repr__(self) -> str:
         """Return the text."""
@@ -152,6 +159,19 @@ class Review:
             When both are of entirely other instances, or `earlier` is the later one.
         """
         return comparison(self, earlier)
+
+    def explore(self) -> Explorer:
+        """Explore the facts with controls, in a notebook or on a page.
+
+        Returns
+        -------
+        Explorer
+            It starts with this review's RPO and policy; show it as the last line of a cell.
+        """
+        from obanalytics.explore import Explorer  # noqa: PLC0415 - a file needs no widgets
+
+        rpo = self.rpo if isinstance(self.rpo, pd.Timedelta) else None
+        return Explorer(self.sets, rpo=rpo, policy=self.policy if self.has_policy else None)
 
     def to_html(self, path: str | os.PathLike[str], *, compared: Comparison | None = None) -> None:
         """Write one self-contained page: no network and no script needed to read it.
@@ -353,6 +373,7 @@ def review(
     DataError
         When a plain frame is no tenants frame.
     """
+    whole = sets
     owed = owed_of(facts(sets, as_of), rpo, policy)
     found = found_of(sets, owed, as_of)
     sets = kept(sets, owed.excluded)
@@ -376,6 +397,8 @@ def review(
         provenance=_provenance(known, source, notes),
         points=_of_shown(restore_points(sets, as_of=as_of)[_POINT], coverage),
         steps=_flat(sets, coverage, as_of),
+        sets=whole,
+        has_policy=policy is not None,
     )
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 NOW = dt.datetime(2026, 5, 1, tzinfo=dt.UTC)
 COMMANDS = (
-    *("demo", "fetch", "review", "gaps", "findings", "policy"),
+    *("demo", "fetch", "review", "gaps", "findings", "dashboard", "policy"),
     *("growth", "forecast", "durations", "anomalies", "instances", "simulate"),
 )
 FINE, FOUND, USAGE, NETWORK, BAD_DATA = range(5)

@@ -28,7 +28,7 @@ PACKAGE = ROOT / "obanalytics"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NAMES = {
     *("BackupSets", "Client", "Review", "load", "read", "review", "sample"),
-    *("coverage_calendar", "coverage_gaps", "duration_trends", "exposure", "restore_options"),
+    *("coverage_calendar", "coverage_gaps", "duration_trends", "explore", "exposure", "restore_options"),
     *("restore_points", "rpo_compliance", "size_growth"),
     *("Policy", "findings", "tenant_parity", "schedule", "missed_runs", "schedule_compliance"),
     *("anomalies", "duration_changes", "forecast_size", "stored_size"),
