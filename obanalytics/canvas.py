@@ -34,10 +34,11 @@ _FAMILIES = (
     *("WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei", "Noto Emoji"),
 )
 _WIDTH, _ROW, _CELL = 9.6, 0.29, 0.077  # inches: figure, one tenant's row, one cell of a label
-_TIGHT_ROW, _AROUND = 0.17, 1.6  # inches: a row in the user's ax, what stands above and below it
-_SMALL = 5.0  # inches: a user's ax without room for more than its rows
-_QUICK = {"dpi": 96, "pil_kwargs": {"compress_level": 1}}
-_EDGE, _APART = 0.11, 0.62  # inches: from a figure's edge to its title, from a tick to the next
+_TIGHT_ROW, _AROUND, _SMALL = 0.17, 1.6, 5.0  # inches: a row in the user's ax, what is around it
+_HINTS: Any = {"text.hinting": "none"}
+_FILE: Any = {"format": "png", "dpi": 120}
+_QUICK: Any = {**_FILE, "dpi": 96, "pil_kwargs": {"compress_level": 1}}
+_EDGE, _APART = 0.11, 0.62  # inches: from an edge to the title, from a tick to the next
 
 
 def png(draw: Callable[[], Axes], *, quick: bool = False) -> bytes:
@@ -53,15 +54,13 @@ def png(draw: Callable[[], Axes], *, quick: bool = False) -> bytes:
     Returns
     -------
     bytes
-        A PNG, the same for the same numbers.
+        A PNG; the same for the same.
     """
     buffer = io.BytesIO()
     with style(light=True):  # a file looks the same whoever makes it
         ax = draw()
-    asked: dict[str, Any] = _QUICK if quick else {"dpi": 120}
-    hints: Any = {"text.hinting": "none"} if quick else {}
-    with style(ax), mpl.rc_context(hints):  # tick labels come into being while saving: in here
-        ax.figure.savefig(buffer, format="png", metadata={"Software": None}, **asked)
+    with style(ax), mpl.rc_context(_HINTS if quick else {}):  # saving makes the tick labels
+        ax.figure.savefig(buffer, metadata={"Software": None}, **(_QUICK if quick else _FILE))
     return buffer.getvalue()
 
 
@@ -70,13 +69,11 @@ class _Shown:
 
     def _repr_png_(self) -> bytes:
         """Return the picture."""
-        own: Any = self
-        return png(lambda: own.axes[0] if isinstance(own, Figure) else own)
+        return png(lambda: self.axes[0] if isinstance(self, Figure) else self)
 
     def _repr_html_(self) -> str:
         """Return the picture with its title for those who cannot see it."""
-        own: Any = self
-        axes: Any = own.axes[0] if isinstance(own, Figure) else own
+        axes: Any = self.axes[0] if isinstance(self, Figure) else self
         alt = html.escape(" ".join(axes.get_title(loc="left").split()) or "chart")
         data = base64.b64encode(png(lambda: axes)).decode()
         width = round(axes.figure.get_figwidth() * 96)

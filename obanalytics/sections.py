@@ -244,8 +244,9 @@ def forecast_ends(forecast: pd.DataFrame) -> pd.DataFrame:
 def _refusals(refused: pd.Series) -> str:
     """Say why series are not forecast, the commonest reason first."""
     counts = refused.value_counts()
-    told = [f"{count:,} {plain(why, 100)}" for why, count in counts.head(_REASONS).items()]
-    return f"; not forecast: {'; '.join(told)}" if told else ""
+    told = [f"{plain(why, 100)} ({count:,})" for why, count in counts.head(_REASONS).items()]
+    more = f"; and {len(counts) - _REASONS:,} more reasons" if len(counts) > _REASONS else ""
+    return f"; not forecast: {'; '.join(told)}{more}" if told else ""
 
 
 def forecast_section(forecast: pd.DataFrame) -> Section:
