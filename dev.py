@@ -42,8 +42,11 @@ PROGRAMS = {
     "demo": ("obanalytics", "demo"),
     "bench": ("pytest", "-m", "benchmark", "-s", "-q", "tests/benchmarks"),
     "accuracy": ("python", "tests/accuracy.py", "--write"),
+    "notebooks": ("python", "tests/notebooks_tool.py"),
 }
-USAGE = "usage: python3 dev.py demo | test [pytest options] | lint | bench | accuracy | env"
+USAGE = (
+    "usage: python3 dev.py demo | test [pytest options] | lint | bench | accuracy | notebooks | env"
+)
 
 
 def run(*command: str, **options: object) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from obanalytics.anomaly import anomalies
+    from obanalytics.bars import plot_what_if
     from obanalytics.blast import blast_radius
     from obanalytics.changes import duration_changes
     from obanalytics.client import Client
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from obanalytics.schema import BackupSets
     from obanalytics.stored import stored_size
     from obanalytics.timeline import plot_coverage, plot_coverage_calendar
+    from obanalytics.whatif import what_if
 
 __version__ = "0.1.0"
 
@@ -71,6 +73,7 @@ _HOME = {
     "plot_schedule": "grids",
     "plot_stored_size": "fan",
     "plot_throughput": "lanes",
+    "plot_what_if": "bars",
     "read": "dataset",
     "restore_options": "restore",
     "restore_points": "restore",
@@ -83,6 +86,7 @@ _HOME = {
     "size_growth": "growth",
     "stored_size": "stored",
     "tenant_parity": "parity",
+    "what_if": "whatif",
 }
 
 __all__ = [
@@ -113,6 +117,7 @@ __all__ = [
     "plot_schedule",
     "plot_stored_size",
     "plot_throughput",
+    "plot_what_if",
     "read",
     "restore_options",
     "restore_points",
@@ -125,6 +130,7 @@ __all__ = [
     "size_growth",
     "stored_size",
     "tenant_parity",
+    "what_if",
 ]
 
 

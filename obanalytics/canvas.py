@@ -56,10 +56,10 @@ def png(draw: Callable[[], Axes], *, quick: bool = False) -> bytes:
     bytes
         A PNG; the same for the same.
     """
-    buffer = io.BytesIO()
-    with style(light=True):  # a file looks the same whoever makes it
+    buffer, hints = io.BytesIO(), _HINTS if quick else {}
+    with style(light=True), mpl.rc_context(hints):  # a file looks the same whoever makes it
         ax = draw()
-    with style(ax), mpl.rc_context(_HINTS if quick else {}):  # saving makes the tick labels
+    with style(ax), mpl.rc_context(hints):  # tick labels come into being while saving: in here
         ax.figure.savefig(buffer, metadata={"Software": None}, **(_QUICK if quick else _FILE))
     return buffer.getvalue()
 

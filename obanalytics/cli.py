@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ObanalyticsError as error:
         return _fail(str(error), _code_of(error))
     except (ValueError, TypeError, OSError) as error:
+        if isinstance(error, OSError) and error.filename is not None and error.strerror:
+            return _fail(f"{error.filename}: {error.strerror}", USAGE)
         if isinstance(error, BrokenPipeError):
             # The reader has seen enough; what Python would still write at exit goes nowhere.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

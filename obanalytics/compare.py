@@ -150,12 +150,29 @@ class Comparison:
     def _headline(self) -> str:
         """Say in one sentence what has changed."""
         whens = [
-            f"{format_instant(when)} UTC" if (when := self.about[key]["as_of"]) else "no known time"
+            f"{format_instant(when)} UTC" if (when := self.when(key)) else "no known time"
             for key in ("earlier", "now")
         ]
         told = [f"{count:,} {name}" for name, count in self.counts.items() if count]
         found = f"findings: {', '.join(told)}" if told else "no findings in either"
         return f"From the review of {whens[0]} to that of {whens[1]}; {found}."
+
+    def when(self, key: str) -> Any:  # noqa: ANN401 - a Timestamp or None
+        """Return the instant that a review tells of.
+
+        Parameters
+        ----------
+        key : str
+            earlier or now.
+
+        Returns
+        -------
+        Timestamp or None
+            Its `as_of`, or the end of its window where that is earlier [UTC].
+        """
+        about = self.about[key]
+        known = [each for each in (about["as_of"], about["window"]["end"]) if each is not None]
+        return min(known, default=None)
 
     def _numbers(self) -> list[list[str]]:
         """Return the table of the numbers that matter."""
@@ -307,17 +324,35 @@ def _fate(whose: Whose, before: Any, now: Any, sides: Sides) -> str:  # noqa: AN
 def _summary_frame(sides: Sides) -> pd.DataFrame:
     """Return the numbers that matter of both reviews."""
     read = [side.asked - side.failed for side in sides]
+    owed = [_owed(side) for side in sides]
     rows = []
     for name, (good, _) in _NUMBERS.items():
         if all(name not in side.data["summary"] for side in sides):
             continue
         was, value = (_value(name, side) for side in sides)
         change = _turn(was, value, good) if good else ""
-        if change in {"better", "worse"} and name != "failed_instances" and read[0] != read[1]:
-            change = "unknown"  # fewer may be seen only because fewer were looked at
+        unlike = read[0] != read[1] or (name in _BY_LIMITS and owed[0] != owed[1])
+        if change in {"better", "worse"} and name != "failed_instances" and unlike:
+            change = (
+                "unknown"  # fewer may be seen only because fewer were looked at, or less is owed
+            )
         rows.append({"name": name, "earlier": was, "now": value, "change": change})
     frame = pd.DataFrame(rows, columns=["name", "earlier", "now", "change"], dtype="object")
     return frame.astype({"name": "string", "change": "string"})
+
+
+# What depends on limits and on whom a policy leaves out.
+_BY_LIMITS = {
+    *("time_in_rpo", "tenants_inside", "tenants_outside", "tenants_unknown", "gaps"),
+    *("longest_gap", "critical", "warnings", "notes_found", "tenants_without_sets", "anomalies"),
+}
+
+
+def _owed(side: Side) -> tuple[Any, ...]:
+    """Return what a review held everybody to."""
+    data = side.data
+    limits = (data.get(key) for key in ("rpo", "grace"))
+    return (*limits, side.texts, data["summary"].get("excluded"))
 
 
 def _value(name: str, side: Side) -> Any:  # noqa: ANN401 - a number of any kind
@@ -433,7 +468,7 @@ def _notes(sides: Sides) -> tuple[str, ...]:
         f"{text}: {listed(names)}"
         for text, names in (
             ("not read now, so nothing is known of them", now.failed),
-            ("not read earlier, so all of them seems new", before.failed),
+            ("not read earlier, so what is theirs may only seem new", before.failed),
             ("instances of the earlier review only", now.asked and before.asked - now.asked),
             ("instances of this review only", before.asked and now.asked - before.asked),
         )
@@ -444,6 +479,10 @@ def _notes(sides: Sides) -> tuple[str, ...]:
             notes.append(f"not judged {text}, but in the other review: {', '.join(kinds)}")
     if before.until is None or now.until is None:
         notes.append("one of the reviews has no as_of: which is the later one is not known")
+    graces = [side.data.get("grace") for side in sides]
+    if graces[0] != graces[1] and all(isinstance(each, int | float) for each in graces):
+        told = [format_span(pd.Timedelta(each, "s")) for each in graces]
+        notes.append(f"gaps let {told[0]} beyond the RPO pass earlier, {told[1]} now")
     models = [side.data["summary"].get("model") for side in sides]
     if models[0] != models[1]:
         told = [plain(each, 20) for each in models]

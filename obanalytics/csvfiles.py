@@ -100,7 +100,7 @@ def write_csv(folder: str | os.PathLike[str], files: Mapping[str, bytes]) -> Pat
     """
     target = Path(os.path.realpath(Path(folder).expanduser()))
     try:
-        if not _is_free(target):
+        if not is_free(target):
             raise ArchiveError(
                 f"{target} holds something that is no CSV export of obanalytics; nothing was "
                 "written: choose a new or empty folder"
@@ -324,7 +324,7 @@ def _written(head: list[str], rows: Any) -> bytes:  # noqa: ANN401 - rows of tex
     return _BOM + text.getvalue().encode()
 
 
-def _is_free(folder: Path) -> bool:
+def is_free(folder: Path) -> bool:
     """Tell whether a folder is not there, empty, or an earlier export and nothing else."""
     if not folder.exists():
         return True

@@ -332,6 +332,7 @@ def summary_of(
         "sets": int((~inside.duplicated([*_KEYS, "backup_set_id"])).sum()),
         "restore_points": int(tenants["restore_points"].sum()),
         "time_in_rpo": float(fleet["time_in_rpo"].iloc[0]) if len(tenants) else np.nan,
+        "time_in_rpo_worst": float(fleet["time_in_rpo_worst"].iloc[0]) if len(tenants) else np.nan,
         "tenants_inside": int(states["inside"]),
         "tenants_outside": int(states["outside"]),
         "tenants_unknown": int(states["unknown"]),

@@ -143,7 +143,19 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
 
     def _build(self) -> None:
         """Make the controls and the views."""
-        days = _days(self.sets)
+        self._build_controls(_days(self.sets))
+        self._build_views()
+        left = widgets.VBox([self.search, self.instances, self.tenants, self.everybody])
+        left.layout = _SIDE
+        dates = widgets.HBox([self.start, self.end, self.as_of], layout=_FLOW)
+        limits = widgets.HBox([self.rpo, self.mode, self.by], layout=_FLOW)
+        right = widgets.VBox([self.window, dates, self.rpo_slider, limits])
+        right.layout = widgets.Layout(flex="1 1 480px", min_width="320px")
+        self._controls = widgets.HBox([left, right], layout=_FLOW)
+        self._list_tenants()
+
+    def _build_controls(self, days: list[tuple[str, dt.date]]) -> None:
+        """Make what is moved."""
         names = {row.instance_id for row in self._people.itertuples()}
         self.search = widgets.Text(description="Find", placeholder="part of a name or id")
         self.instances = widgets.SelectMultiple(
@@ -176,15 +188,6 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         self.as_of = widgets.NaiveDatetimePicker(description="As of [UTC]")
         for toggles in (self.mode, self.by):
             toggles.style.button_width = "auto"
-        self._build_views()
-        left = widgets.VBox([self.search, self.instances, self.tenants, self.everybody])
-        left.layout = _SIDE
-        dates = widgets.HBox([self.start, self.end, self.as_of], layout=_FLOW)
-        limits = widgets.HBox([self.rpo, self.mode, self.by], layout=_FLOW)
-        right = widgets.VBox([self.window, dates, self.rpo_slider, limits])
-        right.layout = widgets.Layout(flex="1 1 480px", min_width="320px")
-        self._controls = widgets.HBox([left, right], layout=_FLOW)
-        self._list_tenants()
 
     def _build_views(self) -> None:
         """Make the views, what narrows them, and the line that tells what is going on."""
@@ -195,10 +198,23 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         }
         for pick in self.picks.values():
             pick.options = [("—", None)]
+        self.what_if = {
+            "full_every": widgets.IntSlider(description="Full every [d]", max=35),
+            "incremental_every": widgets.IntSlider(description="Run every [h]", max=168),
+            "retention_days": widgets.IntSlider(description="Keep for [d]", max=365),
+            "price_per_gib_month": widgets.BoundedFloatText(
+                description="A GiB and month", max=1e6, step=0.005
+            ),
+        }
+        for control in self.what_if.values():
+            control.style.description_width = "110px"
         pages = []
         for name, panel in self._panels.items():
-            pick = self.picks.get(name)
-            pages.append(panel if pick is None else widgets.VBox([pick, panel]))
+            above = [self.picks[name]] if name in self.picks else []
+            if name == "what-if":
+                hint = widgets.HTML("<p>0 leaves it as it was.</p>")
+                above = [widgets.HBox([*self.what_if.values()], layout=_FLOW), hint]
+            pages.append(widgets.VBox([*above, panel]))
         self.tabs = widgets.Tab(pages)
         for at, view in enumerate(VIEWS.values()):
             self.tabs.set_title(at, view.title)
@@ -219,6 +235,8 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         self.show_code.observe(lambda _: self._tell_code(), "value")
         for pick in self.picks.values():
             pick.observe(self._picked, "value")
+        for control in self.what_if.values():
+            control.observe(self._supposed, "value")
 
     # --- what happens when a control is moved ---------------------------------------------------
 
@@ -261,6 +279,18 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         if not self._held:
             self._try({"tab": list(VIEWS)[self.tabs.selected_index or 0]})
 
+    def _supposed(self, _: Any) -> None:
+        """Suppose another policy."""
+        if self._held:
+            return
+        units = {"full_every": "D", "incremental_every": "h"}
+        told = {
+            name: f"{control.value}{units[name]}" if name in units else control.value
+            for name, control in self.what_if.items()
+            if control.value
+        }
+        self._try({"what_if": told})
+
     def _picked(self, change: Any) -> None:
         """Narrow every view to the tenant that was picked."""
         if not self._held and change["new"] is not None:
@@ -301,6 +331,9 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
             moment = None if choice.as_of is None else as_instant(choice.as_of, "as_of")
             self.as_of.value = None if moment is None else moment.tz_localize(None).to_pydatetime()
             self.tabs.selected_index = list(VIEWS).index(choice.tab)
+            given = dict(choice.what_if)
+            for name, control in self.what_if.items():
+                control.value = _amount(name, given.get(name))
 
     @contextmanager
     def _hold(self) -> Iterator[None]:
@@ -355,6 +388,11 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         view = VIEWS[choice.tab]
         where = (choice.instances, choice.tenants, choice.start, choice.end)
         part = self._keep(("part", where), lambda: choice.part(self.sets))
+        if view.prepare is not None:
+            prepare, facts_of = view.prepare, part
+            on = tuple(getattr(choice, name) for name in view.ready_on)
+            ready = ("ready", choice.tab, where, on)
+            part = self._keep(ready, lambda: prepare(facts_of, choice, self.policy))
         how = tuple(getattr(choice, name) for name in view.hangs_on)
         key = (choice.tab, where, how)
         found: Made = self._keep(key, lambda: view.make(part, choice, self.policy))
@@ -387,6 +425,18 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
 _FLOW = widgets.Layout(flex_flow="row wrap", align_items="flex-start")
 _EPOCH = pd.Timestamp(0, tz="UTC")  # where nothing is dated
 _PICKS = 200  # findings or tenants that are offered
+
+
+def _amount(name: str, value: Any) -> Any:
+    """Return what a control says of a supposition; 0 leaves it as it was."""
+    if value is None:
+        return 0
+    if name == "price_per_gib_month":
+        return float(value)
+    if name == "retention_days":
+        return round(float(value))
+    unit = pd.Timedelta(1, "D" if name == "full_every" else "h")
+    return round(as_duration(value, name) / unit)
 
 
 def _html(text: str) -> str:

@@ -211,8 +211,8 @@ def _fans(forecast: pd.DataFrame, made: pd.DataFrame, most: int) -> list[_Fan]:
     """Return the forecasts that are drawn: the likeliest to cross, then the fastest growing."""
     made = made.sort_values("time", kind="stable")
     last = made.drop_duplicates(_SERIES, keep="last").set_index(_SERIES, drop=False)
-    first = made.drop_duplicates(_SERIES).set_index(_SERIES)["median_gib"]
-    grown = last["median_gib"] / first.reindex(last.index).clip(lower=1e-9)
+    newest = _newest(forecast, last)
+    grown = last["median_gib"] / newest.clip(lower=1e-9)
     likely = last["p_crossed"].astype("float64").fillna(-1.0)
     order = np.lexsort((-grown.to_numpy(np.float64), -likely.to_numpy(np.float64)))
     chosen = last.iloc[order[:most]]
@@ -227,6 +227,17 @@ def _fans(forecast: pd.DataFrame, made: pd.DataFrame, most: int) -> list[_Fan]:
         bands = (days(rows["time"]), median, low, high)
         fans.append(_Fan(row, *bands, *_past(past, row), limit))
     return fans
+
+
+def _newest(forecast: pd.DataFrame, last: pd.DataFrame) -> pd.Series:
+    """Return each series' newest known value, or its first forecast where that was lost."""
+    first = forecast[forecast["median_gib"].notna()].drop_duplicates(_SERIES)
+    known = first.set_index(_SERIES)["median_gib"].reindex(last.index)
+    history = carried(forecast, "history")
+    if history is None or "gib" not in history:
+        return known
+    told = history[history["gib"].notna()].drop_duplicates(_SERIES, keep="last")
+    return told.set_index(_SERIES)["gib"].reindex(last.index).fillna(known)
 
 
 def _past(past: pd.DataFrame, row: Any) -> tuple[Floats, Floats]:  # noqa: ANN401 - a named tuple of pandas

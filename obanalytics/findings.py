@@ -253,7 +253,7 @@ class _Court:
             "policy": {key: (value, origin) for key, value, origin in self.policy.describe()},
             "units": _UNITS,
             "not_judged": self._not_judged(),
-            "excluded": int(self.terms.limits.excluded.sum()),
+            "excluded": int(self.terms.limits.excluded[: self.crowd.first].sum()),
             "notes": tuple(notes),
         }
 

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from obanalytics.csvfiles import is_free
 from obanalytics.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ OUTPUTS = {
     ),
     ".xlsx": Output(lambda found, path, _: found.to_excel(path), "xlsxwriter", "excel"),
     ".md": Output(lambda found, path, beside: found.to_markdown(path, compared=beside.compared)),
-    ".json": Output(lambda found, path, _: found.write_json(path)),
+    ".json": Output(lambda found, path, beside: found.write_json(path, compared=beside.compared)),
     ".prom": Output(
         lambda found, path, beside: found.to_prometheus(path, at=beside.at),
         "prometheus_client",
@@ -82,12 +83,23 @@ def check_outputs(paths: Sequence[str]) -> None:
         folder = Path(path).expanduser().absolute().parent
         if not folder.is_dir():
             raise FileNotFoundError(f"--out {path}: there is no folder {folder}")
+        _check_place(path)
         if output.needs and find_spec(output.needs) is None:
             raise MissingExtraError(
                 f"--out {path} needs {output.needs}: pip install 'obanalytics[{output.extra}]'"
             )
     if len({Path(path).expanduser().absolute() for path in paths}) < len(paths):
         raise ValueError(f"--out {' '.join(paths)}: a file is named twice")
+
+
+def _check_place(path: str) -> None:
+    """Refuse a file where a folder is, and a folder where a file is, or something else in it."""
+    target = Path(path).expanduser()
+    if target.suffix.lower() != ".csv":
+        if target.is_dir():
+            raise IsADirectoryError(f"--out {path}: there is a folder of that name")
+    elif target.exists() and not is_free(target):
+        raise FileExistsError(f"--out {path}: there is something else; a .csv is a folder of ours")
 
 
 def write_output(found: Review, path: str, beside: Beside) -> None:

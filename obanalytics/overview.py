@@ -23,6 +23,14 @@ if TYPE_CHECKING:
     from obanalytics.schema import Window
 
 
+class Told(Protocol):
+    """What a comparison says beside its tables."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else differs."""
+
+
 class ReviewData(Protocol):
     """What a review holds, as far as it is shown."""
 
@@ -155,7 +163,9 @@ def _state_cards(review: ReviewData) -> list[_Card]:
     s = review.summary
     outside, unknown = s["tenants_outside"], s["tenants_unknown"]
     worst = s["worst_tenant"]
-    who = "none" if worst is None else plain(worst["tenant_name"], 30)
+    who, where = ("none", "no gap") if s["tenants"] else ("n/a", "there is nothing to judge")
+    if worst is not None:
+        who, where = plain(worst["tenant_name"], 30), plain(worst["instance_id"], 40)
     newest = format_instant(s["newest_restore_point"])
     newest = newest if newest == "n/a" else f"{newest} UTC"
     fine = "good" if s["tenants"] else ""
@@ -168,11 +178,14 @@ def _state_cards(review: ReviewData) -> list[_Card]:
     if not s["critical"] and not s["warnings"]:
         found = "none" if s["tenants"] else "n/a"
     rest = f"{plural(s['notes_found'], 'note')}, {s['acknowledged']:,} acknowledged"
-    share = format_share(s["time_in_rpo"])
+    share, worst_share = format_share(s["time_in_rpo"]), format_share(s["time_in_rpo_worst"])
+    of_time = "all tenants, weighted by time"
+    if share != worst_share:
+        of_time = f"of the time that is known; at worst {worst_share}"
     return [
-        ("Time inside RPO", share, "all tenants, weighted by time", ""),
+        ("Time inside RPO", share, of_time, ""),
         (
-            "Outside RPO now",
+            f"Outside RPO {when(review)}",
             f"{outside} of {plural(s['tenants'], 'tenant')}" if s["tenants"] else "n/a",
             f"{s['tenants_inside']} inside{known}",
             grade,
@@ -180,13 +193,20 @@ def _state_cards(review: ReviewData) -> list[_Card]:
         ("Findings", found, rest, graver),
         (
             "Gaps",
-            format_number(s["gaps"]),
-            f"longest {format_span(s['longest_gap'])}",
+            format_number(s["gaps"]) if s["tenants"] else "n/a",
+            f"longest {format_span(s['longest_gap'])}" + _doubt(review),
             "bad" if s["gaps"] else fine,
         ),
-        ("Worst tenant", who, "no gap" if worst is None else plain(worst["instance_id"], 40), ""),
+        ("Worst tenant", who, where, ""),
         ("Newest restore point", newest, f"{format_number(s['restore_points'])} in the window", ""),
     ]
+
+
+def _doubt(review: ReviewData) -> str:
+    """Say that gaps may be longer than what of them is known."""
+    gaps = review.tables["gaps"]
+    unsure = int((gaps["unknown"] > pd.Timedelta(0)).sum())
+    return f", without what is not known of {unsure:,}" if unsure else ""
 
 
 def _size_cards(review: ReviewData) -> list[_Card]:
@@ -199,8 +219,13 @@ def _size_cards(review: ReviewData) -> list[_Card]:
     held = f"without {plural(unsized, 'set')} of no known size" if unsized else "all listed sets"
     store = "n/a" if pd.isna(s["stored_gib"]) else f"{format_number(s['stored_gib'], 2)} GiB"
     return [
-        ("Tenant backup sets", format_number(s["sets"]), f"{s['running']} unfinished now", ""),
-        ("In store now", store, held, ""),
+        (
+            "Tenant backup sets",
+            format_number(s["sets"]),
+            f"{s['running']} unfinished {when(review)}",
+            "",
+        ),
+        ("In store now" if when(review) == "now" else "Sizes of these sets", store, held, ""),
         (
             "Growing full sets",
             f"{s['tenants_growing']} of {plural(measured, 'tenant')}" if measured else "n/a",
@@ -216,13 +241,34 @@ def _size_cards(review: ReviewData) -> list[_Card]:
     ]
 
 
-def notes(review: ReviewData) -> list[str]:
+def when(review: ReviewData) -> str:
+    """Say of which instant a state is.
+
+    Parameters
+    ----------
+    review : ReviewData
+        The review.
+
+    Returns
+    -------
+    str
+        ``now``, or ``at 2026-06-01 00:00 UTC`` where a window ended before the facts did.
+    """
+    end = review.window[1]
+    if end is None or review.as_of is None or end >= review.as_of:
+        return "now"
+    return f"at {format_instant(end)} UTC"
+
+
+def notes(review: ReviewData, compared: Told | None = None) -> list[str]:
     """Return what a reader must know to read the numbers rightly.
 
     Parameters
     ----------
     review : ReviewData
         The review.
+    compared : Comparison or None
+        What has changed since an earlier one.
 
     Returns
     -------
@@ -248,7 +294,10 @@ def notes(review: ReviewData) -> list[str]:
     made += [
         f"Not read: {plain(name, 40)}: {plain(why, 200)}" for name, why in source["failed"].items()
     ]
-    return made + [plain(note, 300) for note in source["notes"]]
+    made += [plain(note, 300) for note in source["notes"]]
+    if compared is not None:
+        made += [f"Since the earlier review: {plain(note, 300)}" for note in compared.notes]
+    return made
 
 
 def provenance(review: ReviewData) -> list[tuple[str, str]]:

@@ -13,7 +13,7 @@ from obanalytics.columns import sort_key
 from obanalytics.errors import MissingExtraError
 from obanalytics.lines import aligned
 from obanalytics.overview import cards, heading, lead, notes, provenance
-from obanalytics.sections import names_of, row_texts, sections
+from obanalytics.sections import findings_section, names_of, row_texts, sections
 from obanalytics.wording import cells, model_sentence, plain, wrapped
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def render_html(
         lead=lead(review),
         model=model_sentence(review.tables["coverage"]),
         cards=cards(review),
-        notes=notes(review),
+        notes=notes(review, compared),
         sections=shown,
         provenance=provenance(review),
         script=script,
@@ -142,7 +142,7 @@ def render_pdf(review: ReviewData, compared: Comparison | None = None) -> bytes:
         ) from None
     pictures_only = URLFetcher(allowed_protocols=("data",), fail_on_errors=True)
     page = render_html(review, compared, most=PRINTED)
-    made: bytes = HTML(string=page, url_fetcher=pictures_only).write_pdf()
+    made: bytes = HTML(string=page, url_fetcher=pictures_only).write_pdf(pdf_tags=True)
     return made
 
 
@@ -165,7 +165,7 @@ def render_markdown(review: ReviewData, compared: Comparison | None = None) -> s
     lines += [
         f"- **{_md(c['label'])}:** {_md(c['value'])} ({_md(c['note'])})" for c in cards(review)
     ]
-    lines += ["", *(f"> {_md(note)}  " for note in notes(review)), ""]
+    lines += ["", *(f"> {_md(note)}  " for note in notes(review, compared)), ""]
     for section in sections(review, compared):
         lines += [f"## {section.title}", "", _md(section.sentence), ""]
         if section.frame.empty:
@@ -252,7 +252,8 @@ def render_summary(review: ReviewData) -> str:
     """
     left = "style='text-align:left;vertical-align:top'"
     lines = [(c["label"], f"{c['value']} ({c['note']})") for c in cards(review)]
-    fresh = review.findings[~review.findings["acknowledged"]]
+    fresh = findings_section(review.findings, review.summary["tenants"], review.tables["coverage"])
+    fresh = fresh.frame[~fresh.frame["acknowledged"]]
     lines += [
         (f"{row.severity}: {row.kind}", plain(row.sentence, 300))
         for row in fresh.head(_TOP).itertuples()

@@ -77,8 +77,9 @@ class Review:
         cannot judge).
     summary : dict
         instances, tenants, sets (of tenants, in the window, copies counted once), restore_points,
-        time_in_rpo (of the fleet, weighted by time; NaN where not known), tenants_inside,
-        tenants_outside and tenants_unknown (at `as_of`, or at the end of a window that ends before;
+        time_in_rpo (of the fleet, weighted by time; NaN where not known), time_in_rpo_worst (with
+        what is not known counted as out), tenants_inside, tenants_outside and tenants_unknown (at
+        `as_of`, or at the end of a window that ends before;
         unknown: would be inside if sets of unknown soundness were sound), tenants_without_sets (in
         the inventory for longer than the RPO, and in no backup set; None without an inventory),
         gaps, longest_gap [timedelta; without what of it is unknown],
@@ -305,15 +306,20 @@ class Review:
         }
         return {name: jsonable(value) for name, value in whole.items()}
 
-    def write_json(self, path: str | os.PathLike[str]) -> None:
+    def write_json(
+        self, path: str | os.PathLike[str], *, compared: Comparison | None = None
+    ) -> None:
         """Write `to_json` as a file, which `compare` reads.
 
         Parameters
         ----------
         path : path
             The file; an earlier one is replaced when the new one is complete.
+        compared : Comparison or None
+            What has changed since an earlier review, to be written under `compared`.
         """
-        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False)
+        more = {} if compared is None else {"compared": compared.to_json()}
+        text = json.dumps(self.to_json() | more, indent=1, ensure_ascii=False, allow_nan=False)
         # A name may hold half a character, which no file can.
         write(path, text.encode("utf-8", "backslashreplace") + b"\n")
 
@@ -384,6 +390,11 @@ def review(
     coverage = tables["coverage"]
     alone = without_logs(sets, coverage, owed, as_of)
     notes = notes_of(known, coverage, unprotected, found)
+    if as_of is None and not isinstance(sets, BackupSets) and known.as_of is not None:
+        newest = f"{known.as_of:%Y-%m-%d %H:%M} UTC"
+        notes += (
+            f"a frame knows no now: its newest time, {newest}, is taken; as_of= gives another",
+        )
     return Review(
         findings=found,
         tables=tables,

@@ -8,6 +8,7 @@ import pandas as pd
 
 from obanalytics import columns
 from obanalytics.kinds import KINDS, SEVERITIES
+from obanalytics.overview import when
 from obanalytics.wording import (
     coverage_sentence,
     duration_sentence,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 _KEYS = ["instance_id", "tenant_id"]
 _SHORT = {"critical": "critical finding", "warning": "warning", "info": "note"}
+_NOTHING = "There is nothing to judge"
+_SILENT = ("gaps", "changes", "anomalies")  # they would say that all is well
 _REASONS = 3  # why series are not forecast
 _REFUSED = 20  # rows of series that are not forecast
 _PRESENCES = ("present", "failed", "missing", "gone", "new", "running", "unknown")
@@ -63,10 +66,10 @@ def sections(review: ReviewData, compared: Comparison | None = None) -> list[Sec
     list of Section
         What has changed, if that is known; findings; then a part per table.
     """
-    return [
+    made = [
         *([] if compared is None else [_changed(compared)]),
-        findings_section(review.findings, review.summary["tenants"]),
-        coverage_section(review.tables["coverage"], review.tables["gaps"]),
+        findings_section(review.findings, review.summary["tenants"], review.tables["coverage"]),
+        coverage_section(review.tables["coverage"], review.tables["gaps"], when(review)),
         _gaps(review.tables["gaps"]),
         growth_section(review.tables["growth"]),
         _stored(review.tables["stored"]),
@@ -78,13 +81,16 @@ def sections(review: ReviewData, compared: Comparison | None = None) -> list[Sec
         _schedule(review.tables["schedule"]),
         _not_judged(review.tables["not_judged"]),
     ]
+    if review.summary["tenants"]:
+        return made
+    return [each._replace(sentence=_NOTHING) if each.key in _SILENT else each for each in made]
 
 
 def _changed(compared: Comparison) -> Section:
     """Return what has changed since an earlier review."""
     told = compared.findings[compared.findings["change"] != "same"]
     counts = ", ".join(f"{count:,} {name}" for name, count in compared.counts.items())
-    since = format_instant(compared.about["earlier"]["as_of"])
+    since = format_instant(compared.when("earlier"))
     return Section(
         *("compared", "Since the earlier review", f"Findings since {since} UTC: {counts}"),
         "What is new, worse, better, closed or no longer known. The worst news first.",
@@ -92,7 +98,9 @@ def _changed(compared: Comparison) -> Section:
     )
 
 
-def findings_section(found: pd.DataFrame, tenants: int) -> Section:
+def findings_section(
+    found: pd.DataFrame, tenants: int, coverage: pd.DataFrame | None = None
+) -> Section:
     """Return what was found.
 
     Parameters
@@ -101,13 +109,23 @@ def findings_section(found: pd.DataFrame, tenants: int) -> Section:
         What `findings` returned.
     tenants : int
         How many were looked at.
+    coverage : DataFrame or None
+        What `rpo_compliance` returned: then the worst tenant's come first among the equally grave.
 
     Returns
     -------
     Section
         The gravest first, what is acknowledged last.
     """
-    order = found.sort_values("acknowledged", kind="stable")
+    place = dict[tuple[str, str], int]()
+    if coverage is not None:
+        keys = worst_first(coverage)[_KEYS].astype("object").itertuples(index=False, name=None)
+        place = {key: number for number, key in enumerate(keys)}
+    whose = found[_KEYS].astype("object").itertuples(index=False, name=None)
+    rank = pd.Series([place.get(key, len(place)) for key in whose], index=found.index)
+    grade = found["severity"].astype("object").map(SEVERITIES.index)
+    by = pd.DataFrame({"known": found["acknowledged"], "grade": grade, "rank": rank})
+    order = found.loc[by.sort_values(["known", "grade", "rank"], kind="stable").index]
     return Section(
         *("findings", "Findings", finding_sentence(found, tenants)),
         "Every fault that the backup sets prove or make likely. Gravest first.",
@@ -136,18 +154,20 @@ def finding_sentence(found: pd.DataFrame, tenants: int) -> str:
     known = int(found["acknowledged"].sum())
     more = f"; {known:,} more acknowledged" if known else ""
     if not told:
-        return ("Nothing found" if tenants else "There is nothing to judge") + more
+        return ("Nothing found" if tenants else _NOTHING) + more
     people = len(fresh.loc[fresh["tenant_id"].notna(), _KEYS].drop_duplicates())
     return f"{', '.join(told)}, of {plural(people, 'tenant')}{more}"
 
 
-def coverage_section(coverage: pd.DataFrame, gaps: pd.DataFrame) -> Section:
+def coverage_section(coverage: pd.DataFrame, gaps: pd.DataFrame, moment: str = "now") -> Section:
     """Return who was inside the RPO, and how long.
 
     Parameters
     ----------
     coverage, gaps : DataFrame
         What `rpo_compliance` (with the fleet's row, and `rpo_state`) and `coverage_gaps` returned.
+    moment : str
+        How the instant of the state is called.
 
     Returns
     -------
@@ -158,7 +178,7 @@ def coverage_section(coverage: pd.DataFrame, gaps: pd.DataFrame) -> Section:
     is_tenant = coverage["instance_id"].notna()
     fleet = coverage[~is_tenant & (is_tenant.sum() > 1)]
     return Section(
-        *("coverage", "Coverage", coverage_sentence(coverage, gaps)),
+        *("coverage", "Coverage", coverage_sentence(coverage, gaps, moment)),
         "How long each tenant was inside its RPO, and what would be lost now. Worst first.",
         *(columns.COVERAGE, coverage[is_tenant], fleet),
     )
@@ -181,8 +201,9 @@ def _cause_sentence(gaps: pd.DataFrame) -> str:
     counts = gaps["cause"].value_counts()
     shown = ", ".join(f"{count:,} {words(cause)}" for cause, count in counts.items() if count)
     open_now = int(gaps["position"].isin(["tail", "whole"]).sum())
-    unsure = int((gaps["certainty"] == "unknown").sum())
-    tail = f"; of {unsure} it is not known whether it was one" if unsure else ""
+    unsure, partly = (int((gaps["certainty"] == name).sum()) for name in ("unknown", "partly"))
+    tail = f"; of {unsure:,} it is not known whether it was one" if unsure else ""
+    tail += f"; of {partly:,} a part is not known" if partly else ""
     return f"{plural(len(gaps), 'gap')} by cause: {shown}; {open_now} still open at the end{tail}"
 
 
@@ -215,7 +236,7 @@ def _stored(stored: pd.DataFrame) -> Section:
     more = f"; of {plural(unsized, 'set')} the size is not known" if unsized else ""
     sized = int(now["sets"].sum()) - unsized
     total = format_number(now["stored_gib"].sum(), 2)
-    told = f"{total} GiB in {plural(sized, 'set')} are listed now{more}"
+    told = f"{total} GiB in {plural(sized, 'set')}, by what is listed{more}"
     return Section(
         *("stored", "In store", told if len(now) else "No backup set is listed"),
         "What each cluster's sets hold now. What went earlier is not listed: the past is at least "
@@ -362,7 +383,7 @@ def roll_call(parity: pd.DataFrame) -> pd.DataFrame:
             "instance_id": people.get_level_values(0),
             "tenant_id": people.get_level_values(1),
             "tenant_name": names.astype("object").reindex(people).to_numpy(),
-            "expected": sum(counts.values()),
+            "expected": sum(counts.values()) - counts["gone"],
             **counts,
             "last_present": last.array,
         }
@@ -385,14 +406,37 @@ def parity_section(parity: pd.DataFrame) -> Section:
         The sentence and the table.
     """
     table = roll_call(parity)
-    absent = table[(table["missing"] + table["gone"]) > 0]
+    absent = table[(table["missing"] + table["failed"]) > 0]
     gone = int((parity.drop_duplicates(_KEYS, keep="last")["presence"] == "gone").sum())
-    told = f"{len(absent) or 'None'} of {plural(len(table), 'tenant')} missing from a cluster set"
+    whole = plural(len(table), "tenant")
+    told = f"{len(absent) or 'None'} of {whole} missing or failed in a cluster set"
     tail = f"; {plural(gone, 'tenant')} gone from the newest" if gone else ""
     return Section(
         *("parity", "Tenants in cluster sets", f"{told}{tail}" if len(table) else "No cluster set"),
         "In how many cluster sets each tenant was, or should have been. Most often missing first.",
         *(columns.PARITY, table, table.head(0)),
+    )
+
+
+def what_if_section(replayed: pd.DataFrame, sentence: str) -> Section:
+    """Return what another policy would have meant.
+
+    Parameters
+    ----------
+    replayed : DataFrame
+        What `what_if` returned.
+    sentence : str
+        What it says.
+
+    Returns
+    -------
+    Section
+        Two rows per tenant.
+    """
+    return Section(
+        *("what-if", "What if", sentence),
+        "Each tenant's own history as it was, and replayed under the other policy.",
+        *(columns.WHAT_IF, replayed, replayed.head(0)),
     )
 
 

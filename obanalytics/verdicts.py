@@ -209,7 +209,8 @@ def _step(before: Row, now: Row) -> tuple[str, str]:
         notes.insert(0, f"{now.told['severity']}, was {before.told['severity']}")
         return "worse" if now.grade < before.grade else "better", "; ".join(notes)
     limits = [number(row.told.get("limit")) for row in (before, now)]
-    scaled = all(each is not None and each > 0 for each in limits)
+    # Against another limit the same is neither better nor worse: then only what was measured is.
+    scaled = not _moved_limit(before, now) and all(each is not None and each > 0 for each in limits)
     was, bad = _badness(before, scaled=scaled), _badness(now, scaled=scaled)
     if was == bad or math.isclose(was, bad, rel_tol=_EPSILON):
         return "same", "; ".join(notes)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
+from obanalytics.bars import plot_what_if, what_if_sentence
 from obanalytics.changes import duration_changes
 from obanalytics.coverage import coverage_gaps
 from obanalytics.days import coverage_calendar
@@ -27,8 +28,10 @@ from obanalytics.sections import (
     forecast_section,
     growth_section,
     parity_section,
+    what_if_section,
 )
 from obanalytics.timeline import plot_coverage, plot_coverage_calendar
+from obanalytics.whatif import Replay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,20 +63,43 @@ class View(NamedTuple):
     """One view."""
 
     title: str
-    make: Callable[[BackupSets, Choice, Policy | None], Made]
+    make: Callable[[Any, Choice, Policy | None], Made]
+    """Takes the facts, or what `prepare` made of them."""
     code: Callable[[Choice, bool, BackupSets], list[str]]
     """Returns lines that make `result` of `part`; the second says whether there is a policy."""
     hangs_on: tuple[str, ...]
     """What of the choice, beside the facts, the result depends on."""
+    prepare: Callable[[BackupSets, Choice, Policy | None], Any] | None = None
+    """Makes what stays the same while the rest changes."""
+    ready_on: tuple[str, ...] = ("as_of",)
+    """What of the choice that depends on."""
 
 
-def _coverage(part: BackupSets, choice: Choice, policy: Policy | None) -> Made:
-    """Measure coverage."""
+class _Facts(NamedTuple):
+    """What coverage is measured of."""
+
+    whole: BackupSets
+    part: BackupSets
+    """Without whom the policy leaves out."""
+    points: pd.DataFrame
+
+
+def _facts_of(part: BackupSets, choice: Choice, policy: Policy | None) -> _Facts:
+    """Return what coverage is measured of."""
     owed = owed_of(facts(part, choice.as_of), choice.rpo, policy)
-    part = kept(part, owed.excluded)
+    left = kept(part, owed.excluded)
+    return _Facts(part, left, restore_points(left, as_of=choice.as_of))
+
+
+def _coverage(of: _Facts, choice: Choice, policy: Policy | None) -> Made:
+    """Measure coverage."""
+    owed, part, points = (
+        owed_of(facts(of.whole, choice.as_of), choice.rpo, policy),
+        of.part,
+        of.points,
+    )
     coverage = coverage_of(part, owed, choice.as_of)
     gaps = coverage_gaps(part, owed.rpo, grace=owed.grace, as_of=choice.as_of)
-    points = restore_points(part, as_of=choice.as_of)
     window = span(facts(part, choice.as_of))
     section = coverage_section(coverage, gaps)
     is_there = coverage["instance_id"].notna().any()
@@ -261,6 +287,29 @@ def _findings_code(choice: Choice, has_policy: bool, part: BackupSets) -> list[s
     return [*first, told]
 
 
+def _replay_of(part: BackupSets, choice: Choice, policy: Policy | None) -> Replay:  # noqa: ARG001
+    """Return the history that is replayed."""
+    return Replay(part, rpo=choice.rpo, as_of=choice.as_of)
+
+
+def _what_if(replay: Replay, choice: Choice, policy: Policy | None) -> Made:  # noqa: ARG001
+    """Replay the history under another policy."""
+    made = replay.at(**dict(choice.what_if))
+    told = what_if_sentence(made)
+    draw = (lambda: plot_what_if(made)) if len(made) else None
+    return Made(made, told, what_if_section(made, told), draw)
+
+
+def _what_if_code(choice: Choice, has_policy: bool, part: BackupSets) -> list[str]:  # noqa: ARG001, FBT001
+    """Return how the history is replayed."""
+    told = ", ".join(f"{name}={value!r}" for name, value in choice.what_if)
+    return [
+        "from obanalytics.whatif import Replay",
+        f"result = Replay(part, rpo={choice.rpo!r}{_as_of(choice)}).at({told})",
+        "ob.plot_what_if(result)",
+    ]
+
+
 def _of_mode(made: pd.DataFrame, choice: Choice) -> pd.DataFrame:
     """Return the rows of the sets that are looked at."""
     return made if choice.mode == "all" else made[made["full"].eq(choice.mode == "full")]
@@ -279,13 +328,21 @@ def _as_of(choice: Choice) -> str:
 
 
 VIEWS = {
-    "coverage": View("Coverage", _coverage, _coverage_code, ("rpo", "as_of")),
+    "coverage": View("Coverage", _coverage, _coverage_code, ("rpo", "as_of"), _facts_of),
     "calendar": View("Calendar", _calendar, _calendar_code, ("rpo", "as_of")),
     "growth": View("Growth", _growth, _growth_code, ("mode", "by", "as_of")),
     "forecast": View("Forecast", _forecast, _forecast_code, ("mode", "by", "as_of")),
     "durations": View("Durations", _durations, _durations_code, ("mode", "by", "as_of")),
     "parity": View("Parity", _parity, _parity_code, ("as_of",)),
     "findings": View("Findings", _findings, _findings_code, ("rpo", "as_of")),
+    "what-if": View(
+        "What if",
+        _what_if,
+        _what_if_code,
+        ("rpo", "as_of", "what_if"),
+        _replay_of,
+        ("as_of", "rpo"),
+    ),
 }
 """What an explorer can show, by the name of its tab."""
 

@@ -192,13 +192,15 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 or noun.endswith("s") else f"{count:,} {noun}s"
 
 
-def coverage_sentence(coverage: pd.DataFrame, gaps: pd.DataFrame) -> str:
+def coverage_sentence(coverage: pd.DataFrame, gaps: pd.DataFrame, moment: str = "now") -> str:
     """Say in one sentence what the coverage tables show.
 
     Parameters
     ----------
     coverage, gaps : DataFrame
         What `rpo_compliance` and `coverage_gaps` returned.
+    moment : str
+        How the instant of the state is called.
 
     Returns
     -------
@@ -212,7 +214,7 @@ def coverage_sentence(coverage: pd.DataFrame, gaps: pd.DataFrame) -> str:
     outside, count = int(is_outside.sum()), len(tenants)
     if not count:
         return "No tenant has a backup set in this window"
-    head = f"{outside or 'None'} of {plural(count, 'tenant')} outside the RPO now"
+    head = f"{outside or 'None'} of {plural(count, 'tenant')} outside the RPO {moment}"
     if gaps.empty:
         return f"{head}; no gap in the window"
     return f"{head}; {plural(len(gaps), 'gap')}, {_longest(gaps)}"

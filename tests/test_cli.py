@@ -679,3 +679,25 @@ def test_simulate_writes(run: Shell, tmp_path: Path) -> None:
     sets = ob.read(tmp_path / "pages")
     assert sets.tenants["start_time"].max() <= pd.Timestamp("2026-05-01T04:00Z")
     assert len(sets.source.instances) == 3
+
+
+def test_places_that_cannot_be_written_are_told_at_once(run: Shell, tmp_path: Path) -> None:
+    (tmp_path / "x.html").mkdir()
+    (tmp_path / "x.csv").write_text("mine")
+    (tmp_path / "y.csv").mkdir()
+    (tmp_path / "y.csv" / "mine.txt").write_text("mine")
+    for name, told in (
+        ("x.html", "there is a folder of that name"),
+        ("x.csv", "there is something else"),
+        ("y.csv", "there is something else"),
+    ):
+        first = tmp_path / "first.json"
+        code, out, err = run("review", "sample", "--out", first, "--out", tmp_path / name)
+        assert (code, out) == (USAGE, "")
+        assert told in only_line(err)
+        assert not first.exists()
+    code, _, err = run("review", "sample", "--policy", tmp_path / "none.toml")
+    assert (code, only_line(err)) == (
+        USAGE,
+        f"obanalytics: {tmp_path / 'none.toml'}: No such file or directory",
+    )

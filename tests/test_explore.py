@@ -360,6 +360,47 @@ def test_names_do_nothing(sets: ob.BackupSets) -> None:
     assert "<script" not in explorer.code_box.value
 
 
+def test_what_if_replays_the_history(explorer: Any, sets: ob.BackupSets) -> None:
+    explorer.state = {"tab": "what-if"}
+    same = explorer.frame
+    explorer.what_if["retention_days"].value = 30
+    explorer.what_if["full_every"].value = 14
+    explorer.what_if["price_per_gib_month"].value = 0.02
+    assert explorer.last_error is None
+    assert explorer.state["what_if"] == {
+        "full_every": "14D",
+        "retention_days": 30,
+        "price_per_gib_month": 0.02,
+    }
+    pd.testing.assert_frame_equal(ran(explorer), explorer.frame)
+    told = explorer.frame[explorer.frame["scenario"] == "what if"]
+    expected = ob.what_if(
+        sets, rpo="26h", full_every="14D", retention_days=30, price_per_gib_month=0.02
+    )
+    expected = expected[expected["scenario"] == "what if"]
+    for name in ("sets", "written_gib", "time_in_rpo", "stored_gib", "cost_per_month"):
+        assert told[name].tolist() == pytest.approx(expected[name].tolist(), nan_ok=True)
+    assert told["stored_gib"].sum() < same["stored_gib"].iloc[::2].sum()
+    explorer.rpo.value = 20
+    assert set(explorer.frame["rpo"]) == {pd.Timedelta("20h")}
+    explorer.state = {"what_if": {}}
+    assert explorer.what_if["retention_days"].value == 0
+    explorer.state = {"what_if": {"incremental_every": "12h"}}
+    assert explorer.what_if["incremental_every"].value == 12
+
+
+@pytest.mark.parametrize("hours", [1, 6, 24, 168])
+@pytest.mark.parametrize("days", [1, 7, 35])
+def test_every_cadence(explorer: Any, hours: int, days: int) -> None:
+    one = explorer.tenants.options[0][1]
+    explorer.state = {"tab": "what-if", "tenants": [one]}
+    explorer.what_if["incremental_every"].value = hours
+    explorer.what_if["full_every"].value = days
+    explorer.what_if["retention_days"].value = 365
+    assert explorer.last_error is None
+    assert len(explorer.frame) == 2
+
+
 @pytest.mark.parametrize("kind", ["nothing", "one set", "a frame", "no instant"])
 def test_little_or_nothing(sets: ob.BackupSets, kind: str) -> None:
     facts: Any = {

@@ -28,8 +28,9 @@ PACKAGE = ROOT / "obanalytics"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 NAMES = {
     *("BackupSets", "Client", "Review", "load", "read", "review", "sample"),
-    *("coverage_calendar", "coverage_gaps", "duration_trends", "explore", "exposure", "restore_options"),
-    *("restore_points", "rpo_compliance", "size_growth"),
+    *("coverage_calendar", "coverage_gaps", "duration_trends", "explore", "exposure"),
+    *("restore_options", "restore_points", "rpo_compliance", "size_growth"),
+    *("plot_what_if", "what_if"),
     *("Policy", "findings", "tenant_parity", "schedule", "missed_runs", "schedule_compliance"),
     *("anomalies", "duration_changes", "forecast_size", "stored_size"),
     *("plot_forecast", "plot_stored_size", "plot_throughput"),
@@ -42,6 +43,7 @@ SIGNATURES = {
     "read": "path instance_id as_of",
     "sample": "",
     "review": "sets *rpo *policy *as_of",
+    "explore": "sets *rpo *policy",
     "exposure": "sets *start *end *as_of",
     "coverage_gaps": "sets rpo *start *end *as_of *grace *trust_unknown",
     "rpo_compliance": "sets rpo *start *end *as_of *grace *trust_unknown *total",
@@ -62,6 +64,9 @@ SIGNATURES = {
     "plot_throughput": "durations ax *changes",
     "plot_forecast": "forecast ax",
     "plot_stored_size": "stored ax",
+    "plot_what_if": "replayed ax",
+    "what_if": "sets *rpo *full_every *incremental_every *retention_days *price_per_gib_month "
+    "*as_of",
     "Client": "access_key_id access_key_secret *endpoint *project_id *page_size *workers *timeout "
     "*max_attempts *profile *proxies *ca_bundle",
 }

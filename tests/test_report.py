@@ -361,7 +361,7 @@ def roll_call(parity: pd.DataFrame) -> pd.DataFrame:
             (row["instance_id"], row["tenant_id"]), empty_row | {"last_present": pd.NaT}
         )
         mine |= {name: row[name] for name in ("instance_id", "tenant_id", "tenant_name")}
-        mine["expected"] += 1
+        mine["expected"] += row["presence"] != "gone"
         mine[row["presence"]] += 1
         if row["presence"] == "present":
             mine["last_present"] = max(

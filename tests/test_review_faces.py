@@ -238,3 +238,87 @@ def test_hostile_names_are_text_in_a_pdf(tmp_path: Path) -> None:
 def test_a_pdf_of_nothing(tmp_path: Path) -> None:
     ob.review(BackupSets(empty("clusters"), empty("tenants"))).to_pdf(tmp_path / "r.pdf")
     assert "there is nothing to judge" in " ".join(text_of(tmp_path / "r.pdf").split())
+
+
+# --- what a stranger tripped over ----------------------------------------------------------------
+
+
+def test_a_frame_says_what_it_takes_for_now() -> None:
+    sets = ob.sample()
+    one = sets.tenants[sets.tenants["tenant_name"] == "identity"]
+    note = "a frame knows no now: its newest time"
+    assert note in " ".join(ob.review(one).to_text().split())
+    assert note not in " ".join(ob.review(one, as_of=sets.as_of).to_text().split())
+    assert note not in " ".join(ob.review(sets).to_text().split())
+
+
+def test_a_past_window_is_not_now() -> None:
+    review = ob.review(ob.sample().between("2026-05-01", "2026-06-01"), rpo="26h")
+    text = " ".join(review.to_text().split())
+    assert "Outside RPO at 2026-06-01 00:00 UTC" in text
+    assert "In store now" not in text
+    assert "outside the RPO at 2026-06-01 00:00 UTC; 2 gaps" in text
+    assert "none is expected" not in text  # of what comes after the window nothing is known
+
+
+def test_what_is_mostly_unknown_does_not_look_well() -> None:
+    review = ob.review(ob.sample().between("2025-01-01", "2025-12-01"), rpo="26h")
+    text = " ".join(review.to_text().split())
+    assert "of the time that is known; at worst 8.72 %" in text
+    assert "of 11 a part is not known" in text
+    assert review.summary["time_in_rpo_worst"] == pytest.approx(0.0872, abs=1e-4)
+
+
+def test_nothing_to_judge_is_not_called_well() -> None:
+    everybody = ob.Policy(exclude=(Exclude(name="*", reason="none"),))
+    for review in (
+        ob.review(ob.sample(), policy=everybody),
+        ob.review(ob.sample(), as_of="2020-01-01"),
+    ):
+        text = review.to_text()
+        assert "No tenant was outside" not in text
+        assert "No change of pace" not in text
+        assert "no gap" not in text
+        assert text.count("There is nothing to judge") >= 4
+        assert review.is_found("critical")
+    assert ob.review(ob.sample(), policy=everybody).summary["excluded"] == 12
+
+
+def test_the_worst_tenant_comes_first_among_the_equally_grave() -> None:
+    review = ob.review(ob.sample(), rpo="1h")
+    sections = {each.key: each for each in report.sections(review)}
+    found = sections["findings"].frame
+    assert set(found["severity"].head(1)) == {"critical"}
+    worst = sections["coverage"].frame.iloc[0]
+    grave = found[found["severity"] == "critical"]
+    assert grave["tenant_id"].iloc[0] == worst["tenant_id"]
+    assert len(found) == len(review.findings)
+
+
+def test_the_notes_of_a_comparison_are_on_the_page_and_in_the_file(tmp_path: Path) -> None:
+    sets = ob.sample()
+    earlier = ob.review(sets, rpo="26h", as_of="2026-10-01")
+    now = ob.review(sets, policy=ob.Policy(rpo="26h", full_every="8D"))
+    compared = now.compare(earlier)
+    assert compared.notes
+    now.to_html(tmp_path / "r.html", compared=compared)
+    now.to_markdown(tmp_path / "r.md", compared=compared)
+    now.write_json(tmp_path / "r.json", compared=compared)
+    for name in ("r.html", "r.md"):
+        text = (tmp_path / name).read_text("utf-8")
+        assert "Since the earlier review: policy, full" in text.replace("\\", "")
+        assert "(no name)" not in text
+    data = json.loads((tmp_path / "r.json").read_text("utf-8"))
+    assert data["compared"] == json.loads(json.dumps(compared.to_json()))
+    rows = compared.summary.set_index("name")["change"]
+    assert rows["gaps"] == "unknown"  # they were held to something else
+
+
+def test_a_pdf_has_its_structure(sample: ob.Review, tmp_path: Path) -> None:
+    sample.to_pdf(tmp_path / "r.pdf")
+    reader = shutil.which("pdfinfo")
+    if reader is None:
+        text_of(tmp_path / "r.pdf")  # it says what is missing
+        return
+    done = subprocess.run([reader, str(tmp_path / "r.pdf")], check=True, capture_output=True)
+    assert re.search(r"Tagged:\s+yes", done.stdout.decode())

@@ -130,6 +130,9 @@ def plain_summary(sets: Any, rpo: str, as_of: Any = None) -> dict[str, Any]:
         "sets": len(listed),
         "restore_points": len(restorable),
         "time_in_rpo": pytest.approx(1 - sum(lost, pd.Timedelta(0)) / watched),
+        "time_in_rpo_worst": pytest.approx(
+            1 - sum((gap["gap"] for gap in gaps), pd.Timedelta(0)) / (watched + unknown)
+        ),
         "tenants_inside": list(states.values()).count("inside"),
         "tenants_outside": list(states.values()).count("outside"),
         "tenants_unknown": 0,
@@ -448,6 +451,7 @@ def test_a_review_of_one_set() -> None:
         "sets": 1,
         "restore_points": 1,
         "time_in_rpo": pytest.approx(1 - 4 / 31),
+        "time_in_rpo_worst": pytest.approx(1 - 4 / 31),
         "tenants_inside": 0,
         "tenants_outside": 1,
         "tenants_unknown": 0,
