@@ -21,7 +21,7 @@ from obanalytics.kinds import KINDS
 from obanalytics.parity import tenant_parity
 from obanalytics.policy import Policy
 from obanalytics.schedule import schedule
-from obanalytics.schema import STAND_IN, BackupSets, as_duration
+from obanalytics.schema import STAND_IN, BackupSets, as_duration, facts
 from obanalytics.stored import stored_size
 from obanalytics.wording import worst_first
 
@@ -210,10 +210,34 @@ def coverage_of(sets: BackupSets | pd.DataFrame, owed: Owed, as_of: Instant | No
     """
     asked: dict[str, Any] = {"grace": owed.grace, "as_of": as_of, "total": True}
     coverage = rpo_compliance(sets, owed.rpo, **asked)
-    trusted = coverage
-    if (coverage["rpo_ratio"] > 1).any():
-        trusted = rpo_compliance(sets, owed.rpo, **asked, trust_unknown=True)
-    return coverage.assign(rpo_state=_rpo_state(coverage, trusted))
+    return coverage.assign(rpo_state=_rpo_state(coverage, _at_best(sets, coverage, owed, as_of)))
+
+
+def _at_best(
+    sets: BackupSets | pd.DataFrame, coverage: pd.DataFrame, owed: Owed, as_of: Instant | None
+) -> Any:  # noqa: ANN401 - an array of ratios
+    """Return the ratios as they would be if sets of unknown soundness were sound."""
+    ratio = coverage["rpo_ratio"].to_numpy(dtype=np.float64).copy()
+    outside = np.flatnonzero((ratio > 1) & coverage["instance_id"].notna().to_numpy())
+    if not len(outside):
+        return ratio
+    keys = coverage.iloc[outside][_KEYS].astype("object")
+    few = _only(sets, frozenset(keys.itertuples(index=False, name=None)))
+    asked: dict[str, Any] = {"grace": owed.grace, "as_of": as_of or facts(sets).as_of}
+    trusted = rpo_compliance(few, owed.rpo, **asked, trust_unknown=True)
+    place = {key: n for n, key in enumerate(trusted[_KEYS].itertuples(index=False, name=None))}
+    mine = [place[key] for key in keys.itertuples(index=False, name=None)]
+    ratio[outside] = trusted["rpo_ratio"].to_numpy(dtype=np.float64)[mine]
+    is_tenant = coverage["instance_id"].notna().to_numpy()
+    ratio[~is_tenant] = ratio[is_tenant].max(initial=-np.inf) if is_tenant.any() else np.nan
+    return ratio
+
+
+def _only(sets: BackupSets | pd.DataFrame, keys: frozenset[tuple[str, str]]) -> Any:  # noqa: ANN401
+    """Return the facts of some tenants."""
+    if not isinstance(sets, BackupSets):
+        return sets[_among(sets, keys)]
+    return replace(sets, tenants=sets.tenants[_among(sets.tenants, keys)])
 
 
 def tables_of(
@@ -286,10 +310,9 @@ def _not_judged(found: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _rpo_state(coverage: pd.DataFrame, trusted: pd.DataFrame) -> pd.Categorical:
+def _rpo_state(coverage: pd.DataFrame, at_best: Any) -> pd.Categorical:  # noqa: ANN401 - an array
     """Say of every row whether it is inside its RPO; unknown where that hangs on trust."""
     ratio = coverage["rpo_ratio"].to_numpy(dtype=np.float64)
-    at_best = trusted["rpo_ratio"].to_numpy(dtype=np.float64)
     codes = np.select([ratio <= 1, at_best > 1], [0, 1], default=2)
     return pd.Categorical.from_codes(codes, categories=list(RPO_STATES))
 

@@ -15,7 +15,7 @@ from obanalytics.canvas import dates, keys_of
 from obanalytics.wording import format_span
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -382,3 +382,29 @@ def span_of(ax: Axes, *moments: Floats) -> None:
     first, last = (known.min(), known.max()) if len(known) else (0.0, 1.0)
     room = max(0.02 * (last - first), 1 / 24)
     ax.set_xlim(first - room, last + room)
+
+
+def placed(frame: pd.DataFrame, rows: Mapping[tuple[Any, Any], int]) -> pd.DataFrame:
+    """Return what is of the tenants that have a row, with that row's height as `y`.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Has `instance_id` and `tenant_id`.
+    rows : mapping of (instance_id, tenant_id) to int
+        The heights.
+
+    Returns
+    -------
+    DataFrame
+        Some of its rows.
+    """
+    (one, ones), (tenant, tenants) = (frame[n].factorize() for n in ("instance_id", "tenant_id"))
+    place = np.full((len(ones) + 1, len(tenants) + 1), np.nan)  # the last of each is NA's
+    where = {key: n for n, key in enumerate(ones)}, {key: n for n, key in enumerate(tenants)}
+    for (instance, name), y in rows.items():
+        if instance in where[0] and name in where[1]:
+            place[where[0][instance], where[1][name]] = y
+    heights = place[one, tenant]
+    kept = ~np.isnan(heights)
+    return frame[kept].assign(y=heights[kept])

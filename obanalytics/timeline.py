@@ -29,6 +29,7 @@ from obanalytics.canvas import (
     row_labels,
     style,
 )
+from obanalytics.ticks import placed
 from obanalytics.wording import (
     NAME_CELLS,
     cap_sentence,
@@ -158,7 +159,7 @@ _GAPS = (*_WHO, "gap_start", "gap_end", "gap", "position", "cause", "certainty")
 _SHARES = (*_WHO, "time_in_rpo", "exposure_now", "rpo_ratio")
 _POINTS = (*_WHO[:2], "full", "start_time", "checkpoint", "restorable")
 _STEPS = (*_WHO[:2], "start", "end", "exposure_start", "exposure_end")
-_FROM = ["instance_id", "tenant_id", "from", "to"]
+_STRETCHES = (("gap_start", "gap_end"), ("start_time", "checkpoint"), ("start", "end"))
 
 
 def _of(frame: pd.DataFrame, rows: Rows) -> pd.DataFrame:
@@ -172,11 +173,6 @@ def _days(moments: pd.Series) -> Floats:
     return np.asarray(days, np.float64)
 
 
-def _heights(frame: pd.DataFrame, rows: Rows) -> Floats:
-    """Return the heights of the rows that a frame's rows belong to."""
-    return np.array([rows[key] for key in keys_of(frame)], np.float64)
-
-
 def _draw_base(
     ax: Axes,
     rows: Rows,
@@ -186,29 +182,33 @@ def _draw_base(
     bare: bool,
 ) -> tuple[float, float]:
     """Draw every tenant's bar from where it is known, and return what the chart spans [days]."""
-    gaps, points, steps = frames
-    stretches = [gaps[["instance_id", "tenant_id", "gap_start", "gap_end"]]]
-    if points is not None:
-        times = ["instance_id", "tenant_id", "start_time", "checkpoint"]
-        stretches.append(points.loc[points["restorable"], times])
-    if steps is not None:
-        stretches.append(steps[["instance_id", "tenant_id", "start", "end"]])
-    known = pd.concat(
-        each.set_axis(_FROM, axis=1).astype(dict.fromkeys(_FROM[:2], "object"))
-        for each in stretches
-    )
-    if known.empty and None in window:
-        window = (pd.Timestamp("1970-01-01", tz="UTC"), pd.Timestamp("1970-01-02", tz="UTC"))
-    first = known["from"].min() if window[0] is None else window[0]
-    last = known["to"].max() if window[1] is None else window[1]
-    begins = known.groupby(["instance_id", "tenant_id"])["from"].min()
-    spans = (day(first), max(day(last), day(first) + 1 / 24))
+    first, last, begins = _known(frames, rows)
+    first = first if window[0] is None else day(window[0])
+    last = last if window[1] is None else day(window[1])
+    first = first if np.isfinite(first) else last if np.isfinite(last) else 0.0
+    spans = (first, max(last, first + 1 / 24))
     whole = bare or window[0] is not None
     color = on_face("#F0F2F4", "#2B3138") if bare else _INSIDE
-    left = np.array([spans[0] if whole else day(begins.get(key, first)) for key in rows])
-    ax.barh([*rows.values()], spans[1] - left, left=left, height=0.62, color=color, zorder=1)
+    left = np.where(np.isfinite(begins) & (not whole), begins, first)
+    ax.barh(np.arange(len(rows)), spans[1] - left, left=left, height=0.62, color=color, zorder=1)
     ax.set_xlim(spans)
     return spans
+
+
+def _known(
+    frames: tuple[pd.DataFrame, pd.DataFrame | None, pd.DataFrame | None], rows: Rows
+) -> tuple[float, float, Floats]:
+    """Return when anything begins and ends, and when it begins in each row [days; or infinite]."""
+    first, last, begins = np.inf, -np.inf, np.full(len(rows), np.inf)
+    for frame, (start, end) in zip(frames, _STRETCHES, strict=True):
+        if frame is None:
+            continue
+        known = frame[frame["restorable"]] if start == "start_time" else frame
+        first = np.nanmin(_days(known[start]), initial=first)
+        last = np.nanmax(_days(known[end]), initial=last)
+        mine = placed(known, rows)
+        np.fmin.at(begins, mine["y"].to_numpy().astype(int), _days(mine[start]))
+    return float(first), float(last), begins
 
 
 def _draw_gaps(ax: Axes, gaps: pd.DataFrame, rows: Rows, spans: tuple[float, float]) -> list[Patch]:
@@ -239,10 +239,11 @@ def _draw_instants(ax: Axes, steps: pd.DataFrame | None, rows: Rows) -> list[Pat
     if steps is None:
         return []
     none = pd.Timedelta(0)
-    chosen = _of(steps[(steps["exposure_start"] == none) & (steps["exposure_end"] == none)], rows)
+    flat = steps[(steps["exposure_start"] == none) & (steps["exposure_end"] == none)]
+    chosen = placed(flat, rows)
     if chosen.empty:
         return []
-    y, begin, end = _heights(chosen, rows), _days(chosen["start"]), _days(chosen["end"])
+    y, begin, end = chosen["y"].to_numpy(), _days(chosen["start"]), _days(chosen["end"])
     by = np.lexsort((begin, y))
     y, begin, end = y[by], begin[by], end[by]
     # Steps that touch are one band: else their seams show.
@@ -260,7 +261,7 @@ def _draw_points(ax: Axes, points: pd.DataFrame | None, rows: Rows) -> tuple[lis
     """
     if points is None:
         return [], ""
-    mine = _of(points, rows)
+    mine = placed(points, rows)
     good = mine[mine["restorable"] & mine["checkpoint"].notna()]
     chains = _chains(good)
     good = _within(ax, good, "checkpoint")
@@ -274,18 +275,18 @@ def _draw_points(ax: Axes, points: pd.DataFrame | None, rows: Rows) -> tuple[lis
     ):
         if there.empty:
             continue
-        if np.bincount(_heights(beside, rows).astype(int)).max() > _CLOSE * _inches(ax):
+        if np.bincount(beside["y"].to_numpy().astype(int)).max() > _CLOSE * _inches(ax):
             left_out.append(f"{name}s")
             continue
-        marks.append(_draw_lines(ax, there, rows, name))
-    failures, merged = _draw_failures(ax, mine, rows)
+        marks.append(_draw_lines(ax, there, name))
+    failures, merged = _draw_failures(ax, mine, len(rows))
     note = f" Too close to draw: {', '.join(left_out)}." if left_out else ""
     return marks + failures, note + (" A mark may stand for several runs." if merged else "")
 
 
-def _draw_lines(ax: Axes, there: pd.DataFrame, rows: Rows, name: str) -> Line2D:
+def _draw_lines(ax: Axes, there: pd.DataFrame, name: str) -> Line2D:
     """Draw sets as ticks and chains as lines from the first to the last of them."""
-    y = _heights(there, rows)
+    y = there["y"].to_numpy()
     if name == "chain":
         begin, end = _days(there["first"]), _days(there["last"])
         lines = [((a, c), (b, c)) for a, b, c in zip(begin, end, y, strict=True)]
@@ -303,7 +304,7 @@ def _draw_lines(ax: Axes, there: pd.DataFrame, rows: Rows, name: str) -> Line2D:
 
 def _chains(good: pd.DataFrame) -> pd.DataFrame:
     """Return from when to when each chain of several sets reaches; nothing where none is told."""
-    keys = ["instance_id", "tenant_id", "chain_id"]
+    keys = ["y", "chain_id"]  # an id is one of its tenant
     if "chain_id" not in good:
         return pd.DataFrame(columns=[*keys, "first", "last", "size"])
     grouped = good.groupby(keys, observed=True, sort=False)["checkpoint"]
@@ -318,16 +319,17 @@ def _within(ax: Axes, frame: pd.DataFrame, column: str) -> pd.DataFrame:
     return frame[(days >= first) & (days <= last)]
 
 
-def _draw_failures(ax: Axes, points: pd.DataFrame, rows: Rows) -> tuple[list[Any], bool]:
+def _draw_failures(ax: Axes, points: pd.DataFrame, count: int) -> tuple[list[Any], bool]:
     """Mark the runs that brought no restore point, and tell whether a mark stands for several."""
     if "state" not in points:
         return [], False
     begun = _within(ax, points, "start_time")
-    size = min(5.0, 0.25 * 72 * ax.bbox.height / ax.figure.dpi / len(rows))
+    size = min(5.0, 0.25 * 72 * ax.bbox.height / ax.figure.dpi / count)
     first, last = ax.get_xlim()
     least = (size + 1) / 72 / _inches(ax) * (last - first)
-    failed = begun["state"].isin(["failed", "cancelled"])
-    idle = (begun["state"] == "done") & ~begun["restorable"]
+    state = begun["state"].to_numpy(dtype=object)
+    failed = (state == "failed") | (state == "cancelled")
+    idle = (state == "done") & ~begun["restorable"].to_numpy()
     marks, merged = [], False
     for chosen, shift, look, name in (
         (begun[failed], -0.15, {"marker": "X", "mfc": INK, "mec": "white"}, "failed or cancelled"),
@@ -335,7 +337,7 @@ def _draw_failures(ax: Axes, points: pd.DataFrame, rows: Rows) -> tuple[list[Any
     ):
         if chosen.empty:
             continue
-        x, y = _apart(_days(chosen["start_time"]), _heights(chosen, rows), least)
+        x, y = _apart(_days(chosen["start_time"]), chosen["y"].to_numpy(), least)
         merged |= len(x) < len(chosen)
         style: Any = {"ls": "", "mew": 0.7, "label": name, **look}
         small = 0.8 if shift > 0 else 1.25
