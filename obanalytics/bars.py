@@ -108,16 +108,16 @@ def what_if_sentence(replayed: pd.DataFrame) -> str:
 def _both(was: pd.Series, now: pd.Series, digits: int) -> str:
     """Return two sums."""
     sums = [each.sum(min_count=1) for each in (was, now)]
-    return " -> ".join(format_number(each, digits) for each in sums)
+    return " → ".join(format_number(each, digits) for each in sums)
 
 
 def _columns(before: pd.DataFrame, after: pd.DataFrame) -> list[tuple[str, list[str]]]:
     """Return what is written beside the lanes."""
     shares = zip(before["time_in_rpo"], after["time_in_rpo"], strict=True)
     costs = zip(before["cost_per_month"], after["cost_per_month"], strict=True)
-    made = [("in RPO", [" -> ".join(map(format_share, pair)) for pair in shares])]
+    made = [("in RPO", [" → ".join(map(format_share, pair)) for pair in shares])]
     if after["cost_per_month"].notna().any():
-        texts = [" -> ".join(format_number(each, 2) for each in pair) for pair in costs]
+        texts = [" → ".join(format_number(each, 2) for each in pair) for pair in costs]
         made.insert(0, ("a month", texts))
     return made
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _KEPT = 24  # results that are kept: going back to one shows it at once
 _MOST_HOURS = 24 * 14  # where the slider ends; the field beside it takes more
 _HOUR = pd.Timedelta("1h")
-_WIDE, _SIDE = widgets.Layout(width="auto"), widgets.Layout(width="280px", min_width="240px")
+_WIDE, _SIDE = widgets.Layout(width="auto"), widgets.Layout(flex="1 1 300px", max_width="420px")
 
 
 def explore(
@@ -94,6 +94,7 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         self._listen()
         self._show()
         self.children = [self._controls, self._status, self.tabs, self.code_box]
+        self.add_class("obanalytics")
 
     # --- what it can be asked -------------------------------------------------------------------
 
@@ -157,18 +158,22 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
     def _build_controls(self, days: list[tuple[str, dt.date]]) -> None:
         """Make what is moved."""
         names = {row.instance_id for row in self._people.itertuples()}
-        self.search = widgets.Text(description="Find", placeholder="part of a name or id")
+        side: Any = {"layout": _WIDE, "style": {"description_width": "70px"}}
+        self.search = widgets.Text(description="Find", placeholder="part of a name or id", **side)
         self.instances = widgets.SelectMultiple(
-            description="Instances", options=sorted(names), rows=min(max(len(names), 2), 6)
+            description="Instances", options=sorted(names), rows=min(max(len(names), 2), 6), **side
         )
-        self.tenants = widgets.SelectMultiple(description="Tenants", rows=8)
-        self.everybody = widgets.Button(description="Show everybody", icon="users")
+        self.tenants = widgets.SelectMultiple(description="Tenants", rows=8, **side)
+        self.everybody = widgets.Button(
+            description="Show everybody", icon="users", layout=widgets.Layout(width="max-content")
+        )
         self.window = widgets.SelectionRangeSlider(
             description="Window",
             options=days,
             index=(0, len(days) - 1),
             continuous_update=True,
-            layout=widgets.Layout(width="100%"),
+            readout=False,  # the dates below say it
+            layout=widgets.Layout(width="auto"),
         )
         self.start = widgets.DatePicker(description="From", value=days[0][1])
         self.end = widgets.DatePicker(description="To", value=days[-1][1])
@@ -178,7 +183,8 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
             value=min(round(hours), _MOST_HOURS),
             min=1,
             max=_MOST_HOURS,
-            layout=widgets.Layout(width="100%"),
+            readout=False,  # the field below says it
+            layout=widgets.Layout(width="auto"),
         )
         self.rpo = widgets.BoundedFloatText(
             description="RPO [h]", value=hours, min=0.01, max=87_600, step=1
@@ -188,6 +194,8 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         self.as_of = widgets.NaiveDatetimePicker(description="As of [UTC]")
         for toggles in (self.mode, self.by):
             toggles.style.button_width = "auto"
+            toggles.style.description_width = "40px"
+            toggles.layout = widgets.Layout(display="flex", width="max-content")
 
     def _build_views(self) -> None:
         """Make the views, what narrows them, and the line that tells what is going on."""
@@ -207,7 +215,7 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
             ),
         }
         for control in self.what_if.values():
-            control.style.description_width = "110px"
+            control.style.description_width = "130px"
         pages = []
         for name, panel in self._panels.items():
             above = [self.picks[name]] if name in self.picks else []
@@ -219,7 +227,9 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         for at, view in enumerate(VIEWS.values()):
             self.tabs.set_title(at, view.title)
         self.message = widgets.HTML()
-        self.show_code = widgets.ToggleButton(description="Show the code", icon="code")
+        self.show_code = widgets.ToggleButton(
+            description="Show the code", icon="code", layout=widgets.Layout(width="max-content")
+        )
         self._status = widgets.HBox([self.show_code, self.message], layout=_FLOW)
         self.code_box = widgets.HTML()
 
@@ -452,7 +462,7 @@ def _people(sets: BackupSets) -> pd.DataFrame:
     people = people.sort_values(["instance_id", "tenant_id"], ignore_index=True)
     found = people["tenant_name"].fillna("").astype(str)
     found = found + " " + people["instance_id"].astype(str) + " " + people["tenant_id"].astype(str)
-    labels = tenant_labels(people) if len(people) else []
+    labels = tenant_labels(people, 60) if len(people) else []
     return people.assign(label=labels, found=found.str.casefold())
 
 

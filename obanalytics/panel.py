@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
     from obanalytics.sections import Section
 
+_LOOK = """<style>
+.obanalytics-table { overflow-x: auto; line-height: 1.4 }
+.obanalytics-table table { width: max-content; border-collapse: collapse }
+.obanalytics-table caption { text-align: left; padding: 4px 8px }
+.obanalytics-table th, .obanalytics-table td { padding: 2px 8px; vertical-align: top }
+.obanalytics-table td { max-width: 36em }
+.obanalytics-table th { border-bottom: 1px solid; white-space: nowrap; text-align: left }
+.obanalytics .lm-TabBar-tabLabel { color: var(--jp-ui-font-color1, inherit) }
+</style>"""
 ROWS = 12
 """Rows of a table that stand under a chart."""
 
@@ -71,8 +80,9 @@ class Panel(widgets.VBox):  # type: ignore[misc]
         """
         self.png = b"" if draw is None else png(draw, quick=True)
         self.alt = f"{self.label}: {sentence}."
-        self.sentence.value = f"<p><b>{h(sentence)}.</b></p>"
-        self.picture.value = self.image() if self.png else "<p>There is nothing to draw.</p>"
+        self.sentence.value = f"<p style='margin:2px 0;line-height:1.4'><b>{h(sentence)}.</b></p>"
+        nothing = "<p>There is nothing to draw.</p>" if section is None else ""
+        self.picture.value = self.image() if self.png else nothing
         self.table.value = "" if section is None else table_html(section)
 
     def image(self) -> str:
@@ -124,7 +134,7 @@ def table_html(section: Section, most: int = ROWS) -> str:
     more = len(section.frame) - len(frame)
     tail = f"<p>… and {more:,} more rows: <code>explorer.frame</code> has them all.</p>"
     return (
-        "<div style='overflow-x:auto'><table><caption style='text-align:left'>"
+        f"{_LOOK}<div class='obanalytics-table' tabindex='0'><table><caption>"
         f"{h(section.caption)}</caption><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody>"
         f"</table></div>{tail if more else ''}"
     )

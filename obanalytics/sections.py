@@ -266,7 +266,7 @@ def _refusals(refused: pd.Series) -> str:
     """Say why series are not forecast, the commonest reason first."""
     counts = refused.value_counts()
     told = [f"{plain(why, 100)} ({count:,})" for why, count in counts.head(_REASONS).items()]
-    more = f"; and {len(counts) - _REASONS:,} more reasons" if len(counts) > _REASONS else ""
+    more = f"; other reasons ({counts.iloc[_REASONS:].sum():,})" if len(counts) > _REASONS else ""
     return f"; not forecast: {'; '.join(told)}{more}" if told else ""
 
 

@@ -139,8 +139,10 @@ def _calendar(part: BackupSets, choice: Choice, policy: Policy | None) -> Made:
     made = coverage_calendar(
         part, owed.rpo, grace=_longest(owed.grace), as_of=choice.as_of, tz=zone
     )
-    bad = int((made["gap"] > made["unknown"]).sum())
-    told = f"Outside the RPO on {bad:,} of {len(made):,} tenant days"
+    known = made["time_in_rpo"].notna()
+    bad, unsure = int((made["time_in_rpo"] < 1).sum()), int((~known).sum())
+    told = f"Outside the RPO on {bad:,} of {int(known.sum()):,} tenant days"
+    told += f"; {unsure:,} days not known" if unsure else ""
     draw = (lambda: plot_coverage_calendar(made)) if len(made) else None
     return Made(made, told, None, draw)
 
