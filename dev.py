@@ -162,7 +162,7 @@ def main(arguments: list[str]) -> int:
         node_tools()
         checked = lint()
         # A process per core: the tests are independent, and most of their time is arithmetic.
-        return run(*inside("pytest", "-n", "auto", *rest)) or checked
+        return run(*inside("pytest", "-n", "auto", "--dist", "worksteal", *rest)) or checked
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import OrderedDict
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as widgets
@@ -12,7 +13,14 @@ import pandas as pd
 
 from obanalytics.choice import LEVELS, MODES, Choice
 from obanalytics.panel import Panel, h
-from obanalytics.schema import BackupSets, as_duration, as_instant, empty, facts
+from obanalytics.schema import (
+    BackupSets,
+    as_duration,
+    as_instant,
+    empty,
+    facts,
+    newest_time,
+)
 from obanalytics.views import VIEWS, code_of
 from obanalytics.wording import format_span, plain, tenant_labels
 
@@ -77,7 +85,9 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         policy: Policy | None = None,
     ) -> None:
         if not isinstance(sets, BackupSets):
-            sets = BackupSets(empty("clusters"), sets)
+            sets = BackupSets(empty("clusters"), facts(sets).tenants)
+        if sets.as_of is None:  # facts put together by hand know no now: their newest time is it
+            sets = replace(sets, as_of=newest_time(sets.tenants, sets.clusters))
         self.sets, self.policy = sets, policy
         if rpo is None:
             rpo = "26h" if policy is None else policy.rpo

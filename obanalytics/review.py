@@ -37,7 +37,7 @@ from obanalytics.report import (
     render_text,
 )
 from obanalytics.restore import restore_points
-from obanalytics.schema import BackupSets, Source, Window, facts, span
+from obanalytics.schema import BackupSets, Source, Window, facts, newest_time, span
 from obanalytics.wording import worst_first
 from obanalytics.workbook import render_workbook
 
@@ -379,7 +379,9 @@ def review(
     DataError
         When a plain frame is no tenants frame.
     """
-    whole = sets
+    whole, is_dated = sets, as_of is not None
+    if isinstance(sets, BackupSets) and sets.as_of is None and not is_dated:
+        as_of = newest_time(sets.tenants, sets.clusters)  # put together by hand: it knows no now
     owed = owed_of(facts(sets, as_of), rpo, policy)
     found = found_of(sets, owed, as_of)
     sets = kept(sets, owed.excluded)
@@ -390,11 +392,11 @@ def review(
     coverage = tables["coverage"]
     alone = without_logs(sets, coverage, owed, as_of)
     notes = notes_of(known, coverage, unprotected, found)
-    if as_of is None and not isinstance(sets, BackupSets) and known.as_of is not None:
+    knows_now = isinstance(sets, BackupSets) and sets.as_of is not None
+    if not is_dated and not knows_now and known.as_of is not None:
         newest = f"{known.as_of:%Y-%m-%d %H:%M} UTC"
-        notes += (
-            f"a frame knows no now: its newest time, {newest}, is taken; as_of= gives another",
-        )
+        told = f"it is not known when these facts were true: their newest time, {newest}, is taken"
+        notes += (f"{told}; as_of= gives another",)
     return Review(
         findings=found,
         tables=tables,

@@ -166,7 +166,7 @@ def facts(sets: BackupSets | pd.DataFrame, as_of: Instant | None = None) -> Fact
     sets : BackupSets or DataFrame
         The facts, or a tenants frame.
     as_of : instant or None
-        The instant; None takes `sets.as_of`, or the newest time in the data [UTC].
+        The instant; None takes `sets.as_of`, or the newest time in a plain frame [UTC].
 
     Returns
     -------
@@ -182,7 +182,6 @@ def facts(sets: BackupSets | pd.DataFrame, as_of: Instant | None = None) -> Fact
     """
     if isinstance(sets, BackupSets):
         frame, newest, window = sets.tenants, sets.as_of, sets.window or Window(None, None)
-        newest = newest_time(frame, sets.clusters) if newest is None else newest
         others = (sets.clusters, sets.restorable, sets.inventory)
     elif isinstance(sets, pd.DataFrame):
         frame, window = conform(sets, "tenants"), Window(None, None)

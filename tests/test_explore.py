@@ -160,7 +160,7 @@ def test_tabs(explorer: Any) -> None:
 def test_every_value_of_every_control(explorer: Any) -> None:
     for tab in ("coverage", "durations"):
         explorer.state = {"tab": tab}
-        for hours in (1, 2, 25, 26, 27, 168, 336):
+        for hours in (1, 26, 336):
             explorer.rpo_slider.value = hours
         for hours in (0.01, 0.5, 87_600):
             explorer.rpo.value = hours
@@ -171,8 +171,8 @@ def test_every_value_of_every_control(explorer: Any) -> None:
                 explorer.by.value = by
         assert explorer.last_error is None
     days = [day for _, day in explorer.window.options]
-    for low in range(0, len(days), 17):
-        for high in range(low, len(days), 29):
+    for low in range(0, len(days), 50):
+        for high in range(low, len(days), 45):
             explorer.window.value = (days[low], days[high])
             assert explorer.last_error is None, explorer.state
 
@@ -219,7 +219,7 @@ def act(explorer: Any, name: str, value: Any) -> None:
         getattr(explorer, name).value = value
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.lists(ACTIONS, min_size=1, max_size=8))
 def test_any_sequence_of_moves(actions: list[tuple[str, Any]]) -> None:
     whole = ob.sample().select(instance_ids=["ob7f8bc13geh", "obnwqwwvume0"])
@@ -442,7 +442,7 @@ def test_many_moves_keep_nothing(explorer: Any) -> None:
 
     explorer.rpo_slider.value = 3
     before = figures()
-    for hours in range(4, 60):
+    for hours in range(4, 30):
         explorer.rpo_slider.value = hours
     assert figures() <= before
     assert len(explorer.kept) <= 24
