@@ -16,8 +16,10 @@ import numpy as np
 import pandas as pd
 
 from obanalytics.errors import ArchiveError
-from obanalytics.kinds import KINDS, SEVERITIES
+from obanalytics.examine import titled
+from obanalytics.kinds import SEVERITIES
 from obanalytics.overview import cards, heading, lead, notes, provenance
+from obanalytics.store import swap
 from obanalytics.wording import plain
 
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ def write_csv(folder: str | os.PathLike[str], files: Mapping[str, bytes]) -> Pat
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
             _fill(scratch, files)
-            _swap(scratch, target)
+            swap(scratch, target)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except OSError as error:
@@ -215,12 +217,7 @@ def findings_table(review: ReviewData) -> pd.DataFrame:
         The findings, the gravest first, with title and unit.
     """
     found = review.findings
-    units = found.attrs.get("units", {})
-    kinds = found["kind"].astype("object")
-    titles = {key: kind.title for key, kind in KINDS.items()}
-    named = found.assign(
-        title=kinds.map(titles).astype("string"), unit=kinds.map(units).astype("string")
-    )
+    named = titled(found).astype({"title": "string", "unit": "string"})
     rank = {name: number for number, name in enumerate(SEVERITIES)}
     order = found["severity"].astype("object").map(rank).fillna(len(rank)).to_numpy(np.float64)
     return named.iloc[np.argsort(order, kind="stable")].reset_index(drop=True)
@@ -354,18 +351,3 @@ def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def _swap(scratch: Path, target: Path) -> None:
-    """Move the new folder into place; an old one is set aside until that is done."""
-    if not target.exists():
-        scratch.replace(target)
-        return
-    aside = scratch.with_name(scratch.name + "-old")
-    target.replace(aside)
-    try:
-        scratch.replace(target)
-    except BaseException:
-        aside.rename(target)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

@@ -211,7 +211,7 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         """Make the views, what narrows them, and the line that tells what is going on."""
         self._panels = {name: Panel(view.title) for name, view in VIEWS.items()}
         self.picks = {
-            name: widgets.Select(description=text, rows=6, layout=widgets.Layout(width="100%"))
+            name: widgets.Select(description=text, rows=6, layout=_WIDE)
             for name, text in (("findings", "Look into"), ("calendar", "Look into"))
         }
         for pick in self.picks.values():

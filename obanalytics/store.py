@@ -58,7 +58,7 @@ def write_folder(
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
             _fill(scratch, frames, manifest)
-            _swap(scratch, target)
+            swap(scratch, target)
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
     except (OSError, ValueError, TypeError) as error:  # a column that Parquet cannot hold, too
@@ -155,16 +155,24 @@ def _fill(folder: Path, frames: Mapping[str, pd.DataFrame], manifest: Mapping[st
             os.fsync(file.fileno())
 
 
-def _swap(scratch: Path, target: Path) -> None:
-    """Move the new folder into place; an old one is set aside until that is done."""
+def swap(scratch: Path, target: Path) -> None:
+    """Move a new folder into place; an old one is set aside until that is done.
+
+    Parameters
+    ----------
+    scratch : Path
+        The new one, whole, beside the old one.
+    target : Path
+        Where it belongs. Whatever happens on the way, the old one is put back.
+    """
     if not target.exists():
-        scratch.rename(target)
+        scratch.replace(target)
         return
     aside = scratch.with_name(scratch.name + "-old")
-    target.rename(aside)
+    target.replace(aside)
     try:
-        scratch.rename(target)
-    except OSError:
+        scratch.replace(target)
+    except BaseException:
         aside.rename(target)
         raise
     shutil.rmtree(aside, ignore_errors=True)

@@ -679,6 +679,8 @@ MUTANTS: tuple[tuple[str, str], ...] = (
     ("not_read == 1", "not_read == 0"),
     ("3 * 3600", "2 * 3600"),
     ("3 * 3600", "4 * 3600"),
+    ("(obanalytics_tenants) == 0", "(obanalytics_tenants) == 1"),
+    ("(obanalytics_tenants) == 0", "(obanalytics_tenants) >= 0"),
     ("for: 15m", "for: 90m"),
     ("for: 15m", "for: 1m"),
 )

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import threading
+import tomllib
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import obanalytics as ob
-from obanalytics import cli, errors, schema, simulator
+from obanalytics import cli, dashboard, errors, outputs, schema, simulator
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,6 +175,18 @@ def test_readme_names_every_command_and_only_files_that_are_there() -> None:
     assert set(action.choices or ()) <= commands
     for name in re.findall(r"`((?:obanalytics|docs|notebooks)/[\w/.-]+)`", README):
         assert (ROOT / name).exists(), name
+
+
+def test_every_extra_brings_what_its_message_promises() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    brought = {
+        name: {re.split(r"[<>=]", each)[0].replace("-", "_") for each in packages}
+        for name, packages in extras["optional-dependencies"].items()
+    }
+    for output in outputs.OUTPUTS.values():
+        if output.needs:
+            assert output.needs in brought[output.extra]
+    assert set(dashboard.NEEDED) == brought["dashboard"]
 
 
 def test_contributing_lists_the_rows_of_the_house() -> None:
