@@ -6,19 +6,17 @@ import base64
 import html
 import io
 from contextlib import contextmanager
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import matplotlib as mpl
 import pandas as pd
 from matplotlib import dates as _dates
-from matplotlib import font_manager
 from matplotlib.axes import Axes as PlainAxes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox, ScaledTranslation
 
+from obanalytics.letters import drawable, families, new_canvas, picture_of, quickly
 from obanalytics.wording import NAME_CELLS, cells, plain, tenant_labels, wrapped
 
 if TYPE_CHECKING:
@@ -29,15 +27,9 @@ if TYPE_CHECKING:
 dates: Any = _dates  # it has no types, alone in matplotlib
 INK = "#1F2328"
 _LIGHT, _DARK = (INK, "#59636E", "#DDE1E5"), ("#E9ECEF", "#AAB3BD", "#434B54")  # ink, soft, grid
-_FAMILIES = (
-    *("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC"),
-    *("WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei", "Noto Emoji"),
-)
 _WIDTH, _ROW, _CELL = 9.6, 0.29, 0.077  # inches: figure, one tenant's row, one cell of a label
 _TIGHT_ROW, _AROUND, _SMALL = 0.17, 1.6, 5.0  # inches: a row in the user's ax, what is around it
-_HINTS: Any = {"text.hinting": "none"}
-_FILE: Any = {"format": "png", "dpi": 120}
-_QUICK: Any = {**_FILE, "dpi": 96, "pil_kwargs": {"compress_level": 1}}
+_FILE: Any = {"format": "png", "dpi": 120, "metadata": {"Software": None}}
 _EDGE, _APART = 0.11, 0.62  # inches: from an edge to the title, from a tick to the next
 
 
@@ -56,11 +48,14 @@ def png(draw: Callable[[], Axes], *, quick: bool = False) -> bytes:
     bytes
         A PNG; the same for the same.
     """
-    buffer, hints = io.BytesIO(), _HINTS if quick else {}
-    with style(light=True), mpl.rc_context(hints):  # a file looks the same whoever makes it
+    if quick:
+        with quickly(), style(light=True):
+            return picture_of(draw().figure)
+    buffer = io.BytesIO()
+    with style(light=True):  # a file looks the same whoever makes it
         ax = draw()
-    with style(ax), mpl.rc_context(hints):  # tick labels come into being while saving: in here
-        ax.figure.savefig(buffer, metadata={"Software": None}, **(_QUICK if quick else _FILE))
+    with style(ax):  # tick labels come into being while saving: in here
+        ax.figure.savefig(buffer, **_FILE)
     return buffer.getvalue()
 
 
@@ -109,7 +104,7 @@ def style(ax: Axes | None = None, *, light: bool = False) -> Iterator[None]:
     line, _, grid = _DARK if _is_dark(inside) else _LIGHT
     rc: Any = {
         "text.parse_math": False,  # two $ in a tenant's name are no mathematics
-        "font.family": list(_families()),
+        "font.family": list(families()),
         "font.size": 9.0,
         "text.color": ink,
         "axes.edgecolor": edge,
@@ -157,51 +152,6 @@ def on_face(light: str, dark: str) -> str:
         One of them.
     """
     return dark if _is_dark(mpl.rcParams["axes.facecolor"]) else light
-
-
-@cache
-def _families() -> tuple[str, ...]:
-    """Return those of our font families that this machine has."""
-    there = set(font_manager.get_font_names())
-    return tuple(name for name in _FAMILIES if name in there) or ("sans-serif",)
-
-
-@cache
-def glyphs(weight: str = "normal") -> frozenset[int]:
-    """Return the characters that our fonts can draw.
-
-    Parameters
-    ----------
-    weight : {"normal", "bold"}
-        Of the fonts: a bold face may have fewer.
-
-    Returns
-    -------
-    frozenset of int
-        Code points.
-    """
-    faces = (font_manager.FontProperties(family=name, weight=weight) for name in _families())
-    paths = (font_manager.findfont(face) for face in faces)
-    return frozenset().union(*(font_manager.get_font(path).get_charmap() for path in paths))
-
-
-def drawable(text: str, weight: str = "normal") -> str:
-    """Return a text with a box for every character that our fonts lack.
-
-    Parameters
-    ----------
-    text : str
-        The text.
-    weight : {"normal", "bold"}
-        How it will be written.
-
-    Returns
-    -------
-    str
-        What can be drawn without a warning.
-    """
-    known = glyphs(weight)
-    return "".join(char if ord(char) in known else "□" for char in text)
 
 
 class Room(NamedTuple):
@@ -332,7 +282,7 @@ def new_axes(
     height, bottom = rows * row + 0.15, 0.82
     whole = top + height + bottom
     figure = _Figure(figsize=(_WIDTH, whole))
-    FigureCanvasAgg(figure)  # measures texts with one renderer; others make one per text
+    new_canvas(figure)  # measures texts with one renderer; others make one per text
     wide = _WIDTH - left - right
     place = (left / _WIDTH, bottom / whole, wide / _WIDTH, height / whole)
     return figure.add_axes(place, axes_class=_Axes)
@@ -441,6 +391,28 @@ def day(moment: pd.Timestamp) -> float:
     return float(dates.date2num(moment.tz_convert(None)))
 
 
+class Said(NamedTuple):
+    """What is written over a chart."""
+
+    head: Any
+    under: Any
+    wide: float
+    """How wide it may be [pixels]."""
+
+    def say(self, found: str, note: str) -> None:
+        """Write something else.
+
+        Parameters
+        ----------
+        found : str
+            What was found.
+        note : str
+            What a reader should know.
+        """
+        _fill(self.head, drawable(found, "bold"), self.wide, lines=2)
+        _fill(self.under, drawable(note), self.wide, lines=1)
+
+
 def dress(  # noqa: PLR0913 - what stands around a chart
     ax: Axes,
     found: str,
@@ -450,7 +422,7 @@ def dress(  # noqa: PLR0913 - what stands around a chart
     columns: int,
     lift: int = 0,
     fit: bool = False,
-) -> None:
+) -> Said:
     """Write what was found over the chart, and its legend under it.
 
     Parameters
@@ -469,6 +441,11 @@ def dress(  # noqa: PLR0913 - what stands around a chart
         How much higher than usual the title stands [points].
     fit : bool
         Whether the ax is a user's, to be narrowed until all labels are inside its figure.
+
+    Returns
+    -------
+    Said
+        What was written over it.
     """
     room, managed = _room(ax), ax.figure.get_layout_engine() is not None
     if managed:
@@ -478,11 +455,11 @@ def dress(  # noqa: PLR0913 - what stands around a chart
     rc, look = mpl.rcParams, {"fontsize": 11, "fontweight": "bold", "parse_math": False}
     look["color"] = rc["text.color"]
     head = ax.set_title("", loc="left", pad=24 + lift, **look)
-    _fill(head, drawable(found, "bold"), wide, lines=2)
     look = {"xycoords": "axes fraction", "textcoords": "offset points", "parse_math": False}
     look |= {"color": rc["axes.labelcolor"], "fontsize": 8.5}
     under = ax.annotate("", (0, 1), xytext=(0, 9 + lift), **look)
-    _fill(under, drawable(note), wide, lines=1)
+    said = Said(head, under, wide)
+    said.say(found, note)
     below, begin, legend = ax.get_xlabel(), ax.get_position(), True
     for _ in range(6):  # ticks, and with them labels, change with the size
         place = ax.get_window_extent()
@@ -501,6 +478,7 @@ def dress(  # noqa: PLR0913 - what stands around a chart
     if isinstance(ax.figure, _Figure) and not fit:
         _make_room(ax)
     ax.set_in_layout(True)  # what setting a position by hand switches off
+    return said
 
 
 def _make_room(ax: Axes) -> None:

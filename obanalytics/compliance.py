@@ -70,7 +70,34 @@ def rpo_compliance(  # noqa: PLR0913 - the question has that many parts
     ``time_in_rpo = 1 - (gaps - unknown) / (window - unknown)``;
     ``time_in_rpo_worst = 1 - gaps / window``.
     """
-    scene = scene_of(sets, start, end, as_of)
+    asked: Any = (start, end, as_of)
+    made = watched(sets, rpo, asked, grace=grace, trust_unknown=trust_unknown)
+    return summed(made, total=total)
+
+
+def watched(
+    sets: BackupSets | pd.DataFrame,
+    rpo: Limits,
+    asked: tuple[Instant | None, Instant | None, Instant | None] = (None, None, None),
+    *,
+    grace: Limits = "0h",
+    trust_unknown: bool = False,
+) -> pd.DataFrame:
+    """Measure every tenant, and how long it was watched.
+
+    Parameters
+    ----------
+    sets, rpo, grace, trust_unknown
+        As in `rpo_compliance`.
+    asked : tuple of instant or None
+        `start`, `end` and `as_of`, as there.
+
+    Returns
+    -------
+    DataFrame
+        As `rpo_compliance` returns it, and `window` [µs].
+    """
+    scene = scene_of(sets, *asked)
     limit = limits(rpo, scene.tenants)
     bound = limit + limits(grace, scene.tenants, "grace")
     parts, newest = [], []
@@ -84,13 +111,34 @@ def rpo_compliance(  # noqa: PLR0913 - the question has that many parts
         newest.append(view.newest_row)
     made = who(scene, newest)
     whole = {name: np.concatenate([part[name] for part in parts]) for name in _NUMBERS if parts}
-    made = made.assign(
-        **_columns(whole or {name: np.zeros(0, kind) for name, kind in _NUMBERS.items()})
-    )
-    made = _with_total(made, whole) if total else made
-    made = made[[name for name, _ in COMPLIANCE]]
+    whole = whole or {name: np.zeros(0, kind) for name, kind in _NUMBERS.items()}
+    made = made.assign(**_columns(whole))[[name for name, _ in COMPLIANCE]]
+    made["window"] = whole["window"]
     made.attrs["model"] = scene.model
     return made
+
+
+def summed(made: pd.DataFrame, *, total: bool) -> pd.DataFrame:
+    """Return compliance as it is told, with the row of all tenants where it is wanted.
+
+    Parameters
+    ----------
+    made : DataFrame
+        What `watched` returned.
+    total : bool
+        Whether it is wanted.
+
+    Returns
+    -------
+    DataFrame
+        As `rpo_compliance` returns it.
+    """
+    tenants = made.drop(columns="window")
+    if not total:
+        return tenants
+    whole = _with_total(tenants, made["window"].to_numpy())
+    whole.attrs = dict(made.attrs)
+    return whole
 
 
 COMPLIANCE = (
@@ -231,6 +279,54 @@ def _percentile(view: View, pieces: Pieces) -> Ints:
 
 def _now(view: View, chains: Chains, limit: Ints) -> dict[str, Any]:
     """Return what is so at `as_of`, or at the end of the facts' own window."""
+    newest, exposed = _exposed(view, chains)
+    return {"now": exposed, "newest": newest, "ratio": ratios(exposed, limit)}
+
+
+def ratios(exposed: Ints, limit: Ints) -> Any:  # noqa: ANN401 - an array
+    """Return how much of what may be lost would be.
+
+    Parameters
+    ----------
+    exposed : ndarray of int
+        What would be lost; `NAT` where that is unbounded [µs].
+    limit : ndarray of int
+        What may be [µs].
+
+    Returns
+    -------
+    ndarray of float
+        Infinite where unbounded.
+    """
+    lost = np.where(exposed == NAT, 0, exposed)
+    ratio = np.where(
+        limit > 0, lost / np.where(limit > 0, limit, 1), np.where(lost > 0, np.inf, 0.0)
+    )
+    return np.where(exposed == NAT, np.inf, ratio)
+
+
+def trusted_now(sets: BackupSets | pd.DataFrame, as_of: Instant | None) -> tuple[Any, Ints]:
+    """Return what would be lost now if what is unknown of sets were trusted.
+
+    Parameters
+    ----------
+    sets : BackupSets or DataFrame
+        The facts, or a tenants frame.
+    as_of : instant or None
+        The instant of which it is asked; None takes that of the facts [UTC].
+
+    Returns
+    -------
+    tuple of DataFrame, ndarray of int
+        The tenants; `exposure_now` of each, `NAT` where it is unbounded [µs].
+    """
+    scene = scene_of(sets, None, None, as_of)
+    parts = [_exposed(view, view.trusting)[1] for view in scene.views()]
+    return scene.tenants, np.concatenate(parts) if parts else np.zeros(0, np.int64)
+
+
+def _exposed(view: View, chains: Chains) -> tuple[Ints, Ints]:
+    """Return the newest checkpoint, and what would be lost without what is behind it."""
     known = view.scene.known
     # Where the facts are those of a window, what began after it is not among them.
     seen = [each for each in (known.as_of, known.window.end) if each is not None]
@@ -239,15 +335,7 @@ def _now(view: View, chains: Chains, limit: Ints) -> dict[str, Any]:
     origin = np.where(never, view.first, newest) if view.scene.begin is None else newest
     unbounded = (origin == NAT) | (origin == NEVER)
     # A tenant set begins after its cluster set, so it may begin after the window's end.
-    exposed = np.where(unbounded, 0, np.maximum(now - origin, 0))
-    ratio = np.where(
-        limit > 0, exposed / np.where(limit > 0, limit, 1), np.where(exposed > 0, np.inf, 0.0)
-    )
-    return {
-        "now": np.where(unbounded, NAT, exposed),
-        "newest": newest,
-        "ratio": np.where(unbounded, np.inf, ratio),
-    }
+    return newest, np.where(unbounded, NAT, np.maximum(now - origin, 0))
 
 
 def _counts(view: View, chains: Chains) -> dict[str, Any]:
@@ -267,14 +355,13 @@ def _counts(view: View, chains: Chains) -> dict[str, Any]:
     }
 
 
-def _with_total(made: pd.DataFrame, whole: dict[str, Any]) -> pd.DataFrame:
+def _with_total(made: pd.DataFrame, windows: Ints) -> pd.DataFrame:
     """Add the row of all tenants together."""
-    out, unknown, window = (
-        int(whole[name].sum()) if whole else 0 for name in ("out", "unknown", "window")
-    )
+    lengths = integers(made["gap_total"]), integers(made["unknown"]), windows
+    out, unknown, window = (int(each.sum()) for each in lengths)
     unbounded = bool(made["unbounded"].any())
     known_worst = not unbounded and len(made) > 0 and made["worst_exposure"].notna().any()
-    worst = made.loc[made["worst_exposure"].idxmax()] if known_worst else None
+    worst = int(made["worst_exposure"].argmax()) if known_worst else None
     row: dict[str, Any] = {
         "time_in_rpo": float(_share(out - unknown, window - unknown)),
         "time_in_rpo_worst": float(_share(out, window)),
@@ -282,20 +369,20 @@ def _with_total(made: pd.DataFrame, whole: dict[str, Any]) -> pd.DataFrame:
         "gap_total": pd.Timedelta(out, "us"),
         "unknown": pd.Timedelta(unknown, "us"),
         "unbounded": unbounded,
-        "worst_exposure": pd.NaT if worst is None else worst["worst_exposure"],
-        "worst_at": pd.NaT if worst is None else worst["worst_at"],
+        "worst_exposure": pd.NaT if worst is None else made["worst_exposure"].iloc[worst],
+        "worst_at": pd.NaT if worst is None else made["worst_at"].iloc[worst],
         "exposure_now": pd.NaT if made["exposure_now"].isna().any() else made["exposure_now"].max(),
         "restore_points": int(made["restore_points"].sum()),
         "last_checkpoint": made["last_checkpoint"].min(skipna=False),
         "last_attempt": made["last_attempt"].max(),
         "rpo_ratio": float(made["rpo_ratio"].max()) if len(made) else float("nan"),
     }
-    weights = whole["window"] / window if window else np.zeros(len(made))
+    weights = windows / window if window else np.zeros(len(made))
     means = integers(made["exposure_mean"])
     if window and not made.loc[weights > 0, "exposure_mean"].isna().any():
         mean = np.sum(np.where(weights > 0, means, 0) * weights)
         row["exposure_mean"] = pd.Timedelta(int(mean), "us")
     last = pd.DataFrame(
-        {name: pd.Series([row.get(name)], dtype=made[name].dtype) for name in made.columns}
+        {name: pd.array([row.get(name)], dtype=kind) for name, kind in made.dtypes.items()}
     )
     return pd.concat([made, last], ignore_index=True)

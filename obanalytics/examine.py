@@ -11,8 +11,9 @@ import pandas as pd
 from obanalytics.anomaly import anomalies
 from obanalytics.changes import duration_changes
 from obanalytics.clauses import Override
-from obanalytics.compliance import rpo_compliance
+from obanalytics.compliance import ratios, rpo_compliance, trusted_now
 from obanalytics.coverage import coverage_gaps
+from obanalytics.curve import limits
 from obanalytics.duration import duration_trends
 from obanalytics.findings import findings
 from obanalytics.forecast import forecast_size
@@ -190,7 +191,12 @@ def _among(frame: pd.DataFrame, keys: frozenset[tuple[str, str]]) -> Any:  # noq
     return mine.isin(list(keys))
 
 
-def coverage_of(sets: BackupSets | pd.DataFrame, owed: Owed, as_of: Instant | None) -> pd.DataFrame:
+def coverage_of(
+    sets: BackupSets | pd.DataFrame,
+    owed: Owed,
+    as_of: Instant | None,
+    trusted: dict[Any, Any] | None = None,
+) -> pd.DataFrame:
     """Measure coverage.
 
     Parameters
@@ -201,6 +207,9 @@ def coverage_of(sets: BackupSets | pd.DataFrame, owed: Owed, as_of: Instant | No
         The limits.
     as_of : instant or None
         The instant to look from.
+    trusted : dict or None
+        Where what does not hang on the limits is kept, for more calls with the same facts and
+        instant.
 
     Returns
     -------
@@ -210,11 +219,17 @@ def coverage_of(sets: BackupSets | pd.DataFrame, owed: Owed, as_of: Instant | No
     """
     asked: dict[str, Any] = {"grace": owed.grace, "as_of": as_of, "total": True}
     coverage = rpo_compliance(sets, owed.rpo, **asked)
-    return coverage.assign(rpo_state=_rpo_state(coverage, _at_best(sets, coverage, owed, as_of)))
+    asked = {"as_of": as_of, "trusted": {} if trusted is None else trusted}
+    return coverage.assign(rpo_state=_rpo_state(coverage, _at_best(sets, coverage, owed, **asked)))
 
 
 def _at_best(
-    sets: BackupSets | pd.DataFrame, coverage: pd.DataFrame, owed: Owed, as_of: Instant | None
+    sets: BackupSets | pd.DataFrame,
+    coverage: pd.DataFrame,
+    owed: Owed,
+    *,
+    as_of: Instant | None,
+    trusted: dict[Any, Any],
 ) -> Any:  # noqa: ANN401 - an array of ratios
     """Return the ratios as they would be if sets of unknown soundness were sound."""
     ratio = coverage["rpo_ratio"].to_numpy(dtype=np.float64).copy()
@@ -222,12 +237,13 @@ def _at_best(
     if not len(outside):
         return ratio
     keys = coverage.iloc[outside][_KEYS].astype("object")
-    few = _only(sets, frozenset(keys.itertuples(index=False, name=None)))
-    asked: dict[str, Any] = {"grace": owed.grace, "as_of": as_of or facts(sets).as_of}
-    trusted = rpo_compliance(few, owed.rpo, **asked, trust_unknown=True)
-    place = {key: n for n, key in enumerate(trusted[_KEYS].itertuples(index=False, name=None))}
-    mine = [place[key] for key in keys.itertuples(index=False, name=None)]
-    ratio[outside] = trusted["rpo_ratio"].to_numpy(dtype=np.float64)[mine]
+    asked = tuple(keys.itertuples(index=False, name=None))
+    if asked not in trusted:
+        few = _only(sets, frozenset(asked))
+        trusted[asked] = trusted_now(few, as_of or facts(sets).as_of)
+    people, exposed = trusted[asked]
+    place = {key: n for n, key in enumerate(people[_KEYS].itertuples(index=False, name=None))}
+    ratio[outside] = ratios(exposed, limits(owed.rpo, people))[[place[key] for key in asked]]
     is_tenant = coverage["instance_id"].notna().to_numpy()
     ratio[~is_tenant] = ratio[is_tenant].max(initial=-np.inf) if is_tenant.any() else np.nan
     return ratio
@@ -273,7 +289,7 @@ def tables_of(
         "anomalies": anomalies(sets, as_of=as_of),
         "parity": tenant_parity(sets, as_of=as_of),
         "schedule": schedule(sets, owed.policy.schedule, tz=owed.policy.tz, as_of=as_of),
-        "not_judged": _not_judged(found),
+        "not_judged": not_judged_of(found),
     }
     return {name: made[name] for name in TABLES}
 
@@ -298,8 +314,19 @@ def found_of(sets: BackupSets | pd.DataFrame, owed: Owed, as_of: Instant | None)
     return findings(sets, owed.policy, as_of)
 
 
-def _not_judged(found: pd.DataFrame) -> pd.DataFrame:
-    """Return the kinds of findings that could not be judged, and why."""
+def not_judged_of(found: pd.DataFrame) -> pd.DataFrame:
+    """Return the kinds of findings that could not be judged, and why.
+
+    Parameters
+    ----------
+    found : DataFrame
+        The findings.
+
+    Returns
+    -------
+    DataFrame
+        `kind`, `title`, `reason`.
+    """
     reasons = found.attrs["not_judged"]
     return pd.DataFrame(
         {

@@ -12,6 +12,7 @@ import ipywidgets as widgets
 import pandas as pd
 
 from obanalytics.choice import LEVELS, MODES, Choice
+from obanalytics.letters import unhurried
 from obanalytics.panel import Panel, h
 from obanalytics.schema import (
     BackupSets,
@@ -61,7 +62,8 @@ def explore(
     TypeError
         When the RPO is no single duration.
     """
-    return Explorer(sets, rpo=rpo, policy=policy)
+    with unhurried():
+        return Explorer(sets, rpo=rpo, policy=policy)
 
 
 class Explorer(widgets.VBox):  # type: ignore[misc]
@@ -386,9 +388,10 @@ class Explorer(widgets.VBox):  # type: ignore[misc]
         """Show the view; an error becomes one line, and what was there stays."""
         self.message.value = "<span role='status'>working …</span>"
         try:
-            made = self._result()
-            self._panels[self.choice.tab].show(made.sentence, made.draw, made.section)
-            self._fill_pick(made)
+            with unhurried():  # until everything is sent
+                made = self._result()
+                self._panels[self.choice.tab].show(made.sentence, made.draw, made.section)
+                self._fill_pick(made)
         except Exception as error:  # noqa: BLE001 - a callback's errors are seen nowhere else
             self._complain(error)
             return

@@ -14,7 +14,6 @@ from obanalytics.canvas import (
     INK,
     date_axis,
     day,
-    drawable,
     dress,
     expect,
     finish,
@@ -27,6 +26,7 @@ from obanalytics.canvas import (
     style,
 )
 from obanalytics.carry import carried
+from obanalytics.letters import drawable
 from obanalytics.strips import (
     Strip,
     fitting,

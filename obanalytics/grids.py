@@ -18,7 +18,6 @@ from obanalytics.canvas import (
     INK,
     date_axis,
     dates,
-    drawable,
     dress,
     expect,
     finish_rows,
@@ -30,6 +29,7 @@ from obanalytics.canvas import (
     row_labels,
     style,
 )
+from obanalytics.letters import drawable
 from obanalytics.wording import (
     cap_sentence,
     cells,

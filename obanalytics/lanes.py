@@ -11,7 +11,6 @@ from matplotlib.patches import Patch
 
 from obanalytics.canvas import (
     date_axis,
-    drawable,
     dress,
     expect,
     finish,
@@ -25,6 +24,7 @@ from obanalytics.canvas import (
     style,
 )
 from obanalytics.dots import SPANS, draw_flows, draw_rates, draw_spans
+from obanalytics.letters import drawable
 from obanalytics.strips import (
     MAX_LANES,
     Mark,

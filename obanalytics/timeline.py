@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.collections import LineCollection, PolyCollection
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import ListedColormap
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
 from obanalytics.canvas import (
-    INK,
     date_axis,
     dates,
     day,
@@ -29,24 +27,39 @@ from obanalytics.canvas import (
     row_labels,
     style,
 )
+from obanalytics.letters import is_quick
+from obanalytics.marks import (
+    INSTANT,
+    Marks,
+    box,
+    boxes_of,
+    days_of,
+    draw_gaps,
+    draw_points,
+    gap_mark,
+    inches,
+    marks_of,
+    shares_of,
+    write_shares,
+)
 from obanalytics.ticks import placed
 from obanalytics.wording import (
     NAME_CELLS,
     cap_sentence,
     coverage_sentence,
-    format_share,
-    format_span,
     gap_sentence,
     model_sentence,
     most_gaps_first,
     plain,
     plural,
-    words,
     worst_first,
 )
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from obanalytics.canvas import Said
+    from obanalytics.marks import Boxes, Share
 
     Axes: TypeAlias = Any  # matplotlib ships no types
     Floats: TypeAlias = NDArray[np.float64]
@@ -56,21 +69,7 @@ MAX_ROWS = 30
 """More tenants than this are not drawn: the worst are, and the note says so."""
 MAX_DAYS_ROWS = 60
 """More tenants than this have no row each in a calendar: the worst have, the others share one."""
-# Okabe-Ito, which readers who are colour-blind can tell apart; its black is a brown that the marks
-# on it stand out from.
-CAUSE_COLORS = {
-    "silent": "#D55E00",
-    "failed": "#CC79A7",
-    "unusable": "#E69F00",
-    "running": "#56B4E9",
-    "late": "#F0E442",
-    "missing_from_cluster_set": "#0072B2",
-    "log_break": "#661100",
-    "state_unknown": "#8C8C8C",
-}
-_UNKNOWN, _OTHER = "not known", "#E8EAED"
-_INSIDE, _INSTANT, _TICK, _BAD = "#C9E4DA", "#7FCDB0", "#3F6F60", ("#B34700", "#FF9A57")
-_CLOSE = 18  # marks to the inch: four points apart; closer they would be a grey band
+_INSIDE = "#C9E4DA"
 
 
 def plot_coverage(
@@ -78,7 +77,7 @@ def plot_coverage(
     ax: Axes | None = None,
     *,
     compliance: pd.DataFrame | None = None,
-    points: pd.DataFrame | None = None,
+    points: pd.DataFrame | Marks | None = None,
     steps: pd.DataFrame | None = None,
     window: tuple[pd.Timestamp | None, pd.Timestamp | None] = (None, None),
 ) -> Axes:
@@ -94,10 +93,10 @@ def plot_coverage(
     compliance : DataFrame or None
         What `rpo_compliance` returned: then all tenants are shown, with their share of the time and
         their exposure; a fleet row is left out.
-    points : DataFrame or None
-        What `restore_points` returned: full sets are long ticks, incrementals short ones on the
-        line of their chain, runs that brought no restore point are marks. What would be too close
-        to be told apart is left out, failures last.
+    points : DataFrame, Marks or None
+        What `restore_points` returned, or `marks_of` read of it: full sets are long ticks,
+        incrementals short ones on the line of their chain, runs that brought no restore point are
+        marks. What would be too close to be told apart is left out, failures last.
     steps : DataFrame or None
         What `exposure` returned: where it is nothing, any instant can be restored.
     window : (start, end)
@@ -113,14 +112,8 @@ def plot_coverage(
     ValueError
         When a frame is not what its function returned.
     """
-    expect(gaps, "gaps", "coverage_gaps", _GAPS)
-    for frame, name, function, columns in (
-        (compliance, "compliance", "rpo_compliance", _SHARES),
-        (points, "points", "restore_points", _POINTS),
-        (steps, "steps", "exposure", _STEPS),
-    ):
-        if frame is not None:
-            expect(frame, name, function, columns)
+    _check(gaps, compliance, points, steps)
+    marked = marks_of(points) if isinstance(points, pd.DataFrame) else points
     if compliance is None:
         tenants, found = most_gaps_first(gaps), gap_sentence(gaps)
         note = "Open gaps first, then most time in gaps. "
@@ -132,26 +125,123 @@ def plot_coverage(
             return nothing(ax, found)
         room = room_for(ax, MAX_ROWS)
         shown = tenants.head(room.rows)
-        names = row_labels(shown, room.cells)
-        rows = {key: y for y, key in enumerate(keys_of(shown))}
-        fit = ax is not None
-        if ax is None:
-            right, top = (0.25, 0.8) if compliance is None else (1.65, 0.98)
-            ax = new_axes(len(shown), names, right=right, top=top)
-        bare = compliance is None and points is None and steps is None  # only the gaps are known
-        mine = _of(gaps, rows)
-        spans = _draw_base(ax, rows, (mine, points, steps), window, bare=bare)
-        handles = [] if bare else [Patch(facecolor=_INSIDE, label="inside RPO")]
-        finish_rows(ax, names)
-        handles += _draw_instants(ax, steps, rows) + _draw_gaps(ax, mine, rows, spans)
-        marks, left_out = _draw_points(ax, points, rows)
-        lift = 14 if compliance is not None and room.aside else 0
-        if lift:
-            _write_shares(ax, shown)
-        date_axis(ax)
+        shares = None if compliance is None or not room.aside else shares_of(shown)
+        named = row_labels(shown, room.cells), {key: y for y, key in enumerate(keys_of(shown))}
+        bare = compliance is None and marked is None and steps is None
+        plan = _planned(named, shares, (gaps, marked, steps), window, bare=bare)
         note += model_sentence(gaps, compliance, steps) + cap_sentence(len(shown), len(tenants))
-        dress(ax, found, note + left_out, handles=handles + marks, columns=4, lift=lift, fit=fit)
-    return ax
+        kept = points.drawn if isinstance(points, Marks) else {}
+        quick = ax is None and steps is None and is_quick()
+        drawn: _Drawn | None = kept.get(plan.stays) if quick else None
+        if drawn is not None:
+            drawn.again(plan, found, note)
+            return drawn.ax
+        drawn = _draw(ax, plan, (marked, steps), found, note)
+        if quick and isinstance(points, Marks):
+            kept.clear()
+            kept[plan.stays] = drawn.moved()
+    return drawn.ax
+
+
+def _check(gaps: Any, compliance: Any, points: Any, steps: Any) -> None:  # noqa: ANN401 - frames
+    """Refuse what is not what its function returned."""
+    for frame, name, function, columns in (
+        (gaps, "gaps", "coverage_gaps", _GAPS),
+        (compliance, "compliance", "rpo_compliance", _SHARES),
+        (points, "points", "restore_points", _POINTS),
+        (steps, "steps", "exposure", _STEPS),
+    ):
+        if not ((frame is None and name != "gaps") or isinstance(frame, Marks)):
+            expect(frame, name, function, columns)
+
+
+class _Plan(NamedTuple):
+    """What will be drawn."""
+
+    names: list[str]
+    rows: Rows
+    shares: list[Share] | None
+    boxes: Boxes
+    spans: tuple[float, float]
+    """What the chart spans [days]."""
+    left: Floats
+    """From when on each row is known [days]."""
+    bare: bool
+    """Whether only gaps are known."""
+
+    @property
+    def stays(self) -> tuple[Any, ...]:
+        """What a chart that is kept has in common with this."""
+        return (*self.rows, *self.names, *self.spans, *self.boxes, self.shares is None, self.bare)
+
+
+def _planned(
+    named: tuple[list[str], Rows],
+    shares: list[Share] | None,
+    frames: tuple[pd.DataFrame, Marks | None, pd.DataFrame | None],
+    window: tuple[pd.Timestamp | None, pd.Timestamp | None],
+    *,
+    bare: bool,
+) -> _Plan:
+    """Return what will be drawn."""
+    names, rows = named
+    mine = _of(frames[0], rows)
+    spans, left = _extent(rows, (mine, *frames[1:]), window, bare=bare)
+    return _Plan(names, rows, shares, boxes_of(mine, rows, spans), spans, left, bare)
+
+
+def _draw(
+    ax: Axes | None,
+    plan: _Plan,
+    frames: tuple[Marks | None, pd.DataFrame | None],
+    found: str,
+    note: str,
+) -> _Drawn:
+    """Draw rows and what stands around them."""
+    fit, has_shares = ax is not None, plan.shares is not None
+    if ax is None:
+        right, top = (1.65, 0.98) if has_shares else (0.25, 0.8)
+        ax = new_axes(len(plan.names), plan.names, right=right, top=top)
+    _draw_base(ax, plan.spans, plan.left, bare=plan.bare)
+    handles = [] if plan.bare else [Patch(facecolor=_INSIDE, label="inside RPO")]
+    finish_rows(ax, plan.names)
+    handles += _draw_instants(ax, frames[1], plan.rows) + [gap_mark(kind) for kind in plan.boxes]
+    gaps = draw_gaps(ax, plan.boxes)
+    marks, left_out = draw_points(ax, frames[0], plan.rows)
+    beside = [] if plan.shares is None else write_shares(ax, plan.shares)
+    date_axis(ax)
+    look: Any = {"handles": handles + marks, "columns": 4, "lift": 14 * has_shares, "fit": fit}
+    return _Drawn(ax, gaps, beside, dress(ax, found, note + left_out, **look), left_out)
+
+
+class _Drawn(NamedTuple):
+    """What of a chart changes with the RPO while its rows and causes stay."""
+
+    ax: Axes
+    gaps: list[Any]
+    shares: list[Any]
+    said: Said
+    left_out: str
+
+    def moved(self) -> _Drawn:
+        """Tell what draws the chart what is to be drawn anew: what changes, and what is on it."""
+        ax, said = self.ax, self.said
+        rows = (*ax.patches, *ax.collections, *ax.lines)
+        ax.figure.canvas.moving = (*rows, *self.shares, said.head, said.under)
+        return self
+
+    def again(self, plan: _Plan, found: str, note: str) -> None:
+        """Draw what changes."""
+        for bar, begin in zip(self.ax.patches, plan.left, strict=True):
+            bar.set(x=begin, width=plan.spans[1] - begin)
+        for gap in self.gaps:
+            gap.remove()
+        self.gaps[:] = draw_gaps(self.ax, plan.boxes)
+        for number, share in enumerate(plan.shares or []):
+            self.shares[2 * number].set_text(share.inside)
+            self.shares[2 * number + 1].set(text=share.now, **share.look())
+        self.said.say(found, note + self.left_out)
+        self.moved()
 
 
 _WHO = ("instance_id", "tenant_id", "tenant_name")
@@ -159,7 +249,7 @@ _GAPS = (*_WHO, "gap_start", "gap_end", "gap", "position", "cause", "certainty")
 _SHARES = (*_WHO, "time_in_rpo", "exposure_now", "rpo_ratio")
 _POINTS = (*_WHO[:2], "full", "start_time", "checkpoint", "restorable")
 _STEPS = (*_WHO[:2], "start", "end", "exposure_start", "exposure_end")
-_STRETCHES = (("gap_start", "gap_end"), ("start_time", "checkpoint"), ("start", "end"))
+_STRETCHES = (("gap_start", "gap_end"), ("start", "end"))
 
 
 def _of(frame: pd.DataFrame, rows: Rows) -> pd.DataFrame:
@@ -167,71 +257,46 @@ def _of(frame: pd.DataFrame, rows: Rows) -> pd.DataFrame:
     return frame[np.array([key in rows for key in keys_of(frame)], dtype=bool)]
 
 
-def _days(moments: pd.Series) -> Floats:
-    """Return instants as matplotlib counts them; NaN for NA."""
-    days = dates.date2num(moments.dt.tz_convert(None).to_numpy())
-    return np.asarray(days, np.float64)
-
-
-def _draw_base(
-    ax: Axes,
+def _extent(
     rows: Rows,
-    frames: tuple[pd.DataFrame, pd.DataFrame | None, pd.DataFrame | None],
+    frames: tuple[pd.DataFrame, Marks | None, pd.DataFrame | None],
     window: tuple[pd.Timestamp | None, pd.Timestamp | None],
     *,
     bare: bool,
-) -> tuple[float, float]:
-    """Draw every tenant's bar from where it is known, and return what the chart spans [days]."""
+) -> tuple[tuple[float, float], Floats]:
+    """Return what the chart spans, and from when on each row is known [days]."""
     first, last, begins = _known(frames, rows)
     first = first if window[0] is None else day(window[0])
     last = last if window[1] is None else day(window[1])
     first = first if np.isfinite(first) else last if np.isfinite(last) else 0.0
-    spans = (first, max(last, first + 1 / 24))
     whole = bare or window[0] is not None
-    color = on_face("#F0F2F4", "#2B3138") if bare else _INSIDE
     left = np.where(np.isfinite(begins) & (not whole), begins, first)
-    ax.barh(np.arange(len(rows)), spans[1] - left, left=left, height=0.62, color=color, zorder=1)
+    return (first, max(last, first + 1 / 24)), left
+
+
+def _draw_base(ax: Axes, spans: tuple[float, float], left: Floats, *, bare: bool) -> None:
+    """Draw every tenant's bar from where it is known."""
+    color = on_face("#F0F2F4", "#2B3138") if bare else _INSIDE
+    wide = spans[1] - left
+    ax.barh(np.arange(len(left)), wide, left=left, height=0.62, color=color, zorder=1)
     ax.set_xlim(spans)
-    return spans
 
 
 def _known(
-    frames: tuple[pd.DataFrame, pd.DataFrame | None, pd.DataFrame | None], rows: Rows
+    frames: tuple[pd.DataFrame, Marks | None, pd.DataFrame | None], rows: Rows
 ) -> tuple[float, float, Floats]:
     """Return when anything begins and ends, and when it begins in each row [days; or infinite]."""
     first, last, begins = np.inf, -np.inf, np.full(len(rows), np.inf)
-    for frame, (start, end) in zip(frames, _STRETCHES, strict=True):
-        if frame is None:
+    if frames[1] is not None:
+        first, last, begins = frames[1].known(rows)
+    for frame, (start, end) in zip(frames[::2], _STRETCHES, strict=True):
+        if not isinstance(frame, pd.DataFrame):
             continue
-        known = frame[frame["restorable"]] if start == "start_time" else frame
-        first = np.nanmin(_days(known[start]), initial=first)
-        last = np.nanmax(_days(known[end]), initial=last)
-        mine = placed(known, rows)
-        np.fmin.at(begins, mine["y"].to_numpy().astype(int), _days(mine[start]))
+        first = np.nanmin(days_of(frame[start]), initial=first)
+        last = np.nanmax(days_of(frame[end]), initial=last)
+        mine = placed(frame, rows)
+        np.fmin.at(begins, mine["y"].to_numpy().astype(int), days_of(mine[start]))
     return float(first), float(last), begins
-
-
-def _draw_gaps(ax: Axes, gaps: pd.DataFrame, rows: Rows, spans: tuple[float, float]) -> list[Patch]:
-    """Draw the gaps by cause, each wide enough to be seen, and return the marks of the causes."""
-    least = (spans[1] - spans[0]) / 350
-    boxes: dict[str, list[list[tuple[float, float]]]] = {}
-    for row in gaps.itertuples():
-        y, begin, end = rows[row.instance_id, row.tenant_id], day(row.gap_start), day(row.gap_end)
-        kind = _UNKNOWN if row.certainty == "unknown" else str(row.cause)
-        boxes.setdefault(kind, []).append(_box(begin, max(end, begin + least), y))
-    order = [*CAUSE_COLORS, *(kind for kind in boxes if kind not in CAUSE_COLORS)]
-    marks = []
-    for kind in sorted(boxes, key=order.index):
-        look: Any = {"facecolor": CAUSE_COLORS.get(kind, _OTHER)}
-        look["hatch"] = "////" if kind == _UNKNOWN else None
-        ax.add_collection(PolyCollection(boxes[kind], edgecolor="none", zorder=3, **look))
-        marks.append(Patch(label=f"gap: {words(kind)}", **look))
-    return marks
-
-
-def _box(begin: float, end: float, y: float) -> list[tuple[float, float]]:
-    """Return the corners of a part of a row's bar."""
-    return [(begin, y - 0.31), (begin, y + 0.31), (end, y + 0.31), (end, y - 0.31)]
 
 
 def _draw_instants(ax: Axes, steps: pd.DataFrame | None, rows: Rows) -> list[Patch]:
@@ -243,139 +308,15 @@ def _draw_instants(ax: Axes, steps: pd.DataFrame | None, rows: Rows) -> list[Pat
     chosen = placed(flat, rows)
     if chosen.empty:
         return []
-    y, begin, end = chosen["y"].to_numpy(), _days(chosen["start"]), _days(chosen["end"])
+    y, begin, end = chosen["y"].to_numpy(), days_of(chosen["start"]), days_of(chosen["end"])
     by = np.lexsort((begin, y))
     y, begin, end = y[by], begin[by], end[by]
     # Steps that touch are one band: else their seams show.
     new = np.append([True], (y[1:] != y[:-1]) | (begin[1:] > end[:-1] + 1e-9))
     until = end[np.append(np.flatnonzero(new)[1:] - 1, len(end) - 1)]
-    bands = [_box(*each) for each in zip(begin[new], until, y[new], strict=True)]
-    ax.add_collection(PolyCollection(bands, facecolor=_INSTANT, edgecolor="none", zorder=1.5))
-    return [Patch(facecolor=_INSTANT, label="restorable to any instant")]
-
-
-def _draw_points(ax: Axes, points: pd.DataFrame | None, rows: Rows) -> tuple[list[Any], str]:
-    """Draw restore points, chains and failures while they stay apart; return their marks, a note.
-
-    What is crowded in one row is drawn in none: else a row would look as if it had none.
-    """
-    if points is None:
-        return [], ""
-    mine = placed(points, rows)
-    good = mine[mine["restorable"] & mine["checkpoint"].notna()]
-    chains = _chains(good)
-    good = _within(ax, good, "checkpoint")
-    is_full = good["full"].fillna(value=False).astype(bool)
-    marks: list[Any] = []
-    left_out: list[str] = []
-    for name, there, beside in (
-        ("full set", good[is_full], good[is_full]),
-        ("incremental", good[~is_full], good),
-        ("chain", chains, pd.concat([chains, chains])),  # both ends of a chain must be seen
-    ):
-        if there.empty:
-            continue
-        if np.bincount(beside["y"].to_numpy().astype(int)).max() > _CLOSE * _inches(ax):
-            left_out.append(f"{name}s")
-            continue
-        marks.append(_draw_lines(ax, there, name))
-    failures, merged = _draw_failures(ax, mine, len(rows))
-    note = f" Too close to draw: {', '.join(left_out)}." if left_out else ""
-    return marks + failures, note + (" A mark may stand for several runs." if merged else "")
-
-
-def _draw_lines(ax: Axes, there: pd.DataFrame, name: str) -> Line2D:
-    """Draw sets as ticks and chains as lines from the first to the last of them."""
-    y = there["y"].to_numpy()
-    if name == "chain":
-        begin, end = _days(there["first"]), _days(there["last"])
-        lines = [((a, c), (b, c)) for a, b, c in zip(begin, end, y, strict=True)]
-        mark = Line2D([], [], color=on_face(_TICK, _INSTANT), lw=1.1, label="chain")
-    else:
-        x, reach = _days(there["checkpoint"]), 0.31 if name == "full set" else 0.12
-        lines = [((a, c - reach), (a, c + reach)) for a, c in zip(x, y, strict=True)]
-        mark = Line2D([], [], marker="|", ls="", ms=3 + 20 * reach, label=name)
-        mark.set_color(on_face(_TICK, _INSTANT))
-    ax.add_collection(
-        LineCollection(lines, colors=_TICK, linewidths=0.8, alpha=0.8, zorder=2, label=name)
-    )
-    return mark
-
-
-def _chains(good: pd.DataFrame) -> pd.DataFrame:
-    """Return from when to when each chain of several sets reaches; nothing where none is told."""
-    keys = ["y", "chain_id"]  # an id is one of its tenant
-    if "chain_id" not in good:
-        return pd.DataFrame(columns=[*keys, "first", "last", "size"])
-    grouped = good.groupby(keys, observed=True, sort=False)["checkpoint"]
-    chains = grouped.agg(first="min", last="max", size="size").reset_index()
-    return chains[chains["size"] > 1]
-
-
-def _within(ax: Axes, frame: pd.DataFrame, column: str) -> pd.DataFrame:
-    """Return what is in the part of the time that is shown."""
-    first, last = ax.get_xlim()
-    days = _days(frame[column])
-    return frame[(days >= first) & (days <= last)]
-
-
-def _draw_failures(ax: Axes, points: pd.DataFrame, count: int) -> tuple[list[Any], bool]:
-    """Mark the runs that brought no restore point, and tell whether a mark stands for several."""
-    if "state" not in points:
-        return [], False
-    begun = _within(ax, points, "start_time")
-    size = min(5.0, 0.25 * 72 * ax.bbox.height / ax.figure.dpi / count)
-    first, last = ax.get_xlim()
-    least = (size + 1) / 72 / _inches(ax) * (last - first)
-    state = begun["state"].to_numpy(dtype=object)
-    failed = (state == "failed") | (state == "cancelled")
-    idle = (state == "done") & ~begun["restorable"].to_numpy()
-    marks, merged = [], False
-    for chosen, shift, look, name in (
-        (begun[failed], -0.15, {"marker": "X", "mfc": INK, "mec": "white"}, "failed or cancelled"),
-        (begun[idle], 0.15, {"marker": "D", "mfc": "white", "mec": INK}, "done, not restorable"),
-    ):
-        if chosen.empty:
-            continue
-        x, y = _apart(_days(chosen["start_time"]), chosen["y"].to_numpy(), least)
-        merged |= len(x) < len(chosen)
-        style: Any = {"ls": "", "mew": 0.7, "label": name, **look}
-        small = 0.8 if shift > 0 else 1.25
-        ax.plot(x, y + shift, ms=size * small, zorder=4, scalex=False, scaley=False, **style)
-        marks.append(Line2D([], [], ms=5.5 * small, **style))
-    return marks, merged
-
-
-def _apart(x: Floats, y: Floats, least: float) -> tuple[Floats, Floats]:
-    """Return those places of which none covers another in its row."""
-    by = np.lexsort((x, y))
-    kept: list[int] = []
-    for number in by:
-        if not kept or y[kept[-1]] != y[number] or x[number] - x[kept[-1]] >= least:
-            kept.append(int(number))
-    return x[kept], y[kept]
-
-
-def _inches(ax: Axes) -> float:
-    """Return how wide an ax is [inches]."""
-    return float(max(ax.bbox.width / ax.figure.dpi, 0.1))
-
-
-def _write_shares(ax: Axes, shown: pd.DataFrame) -> None:
-    """Write each tenant's share and exposure beside its bar."""
-    look = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points"}
-    left, right = {"xytext": (45, 0), "ha": "right"}, {"xytext": (53, 0), "ha": "left"}
-    look |= {"fontsize": 8.5, "va": "center"}
-    bad = _BAD[mpl.rcParams["text.color"] != INK]  # it stands beside the ax
-    for y, row in enumerate(shown.itertuples()):
-        outside = bool(row.rpo_ratio > 1)
-        now = "unbounded" if pd.isna(row.exposure_now) else format_span(row.exposure_now)
-        bold = {"color": bad, "fontweight": "bold"} if outside else {}
-        ax.annotate(format_share(row.time_in_rpo), (1, y), **left, **look)
-        ax.annotate(now, (1, y), **right, **look, **bold)
-    look |= {"color": mpl.rcParams["axes.labelcolor"], "fontsize": 8, "va": "bottom"}
-    ax.annotate("in RPO", (1, -0.62), **left, **look)
-    ax.annotate("exposed now", (1, -0.62), **right, **look)
+    bands = [box(*each) for each in zip(begin[new], until, y[new], strict=True)]
+    ax.add_collection(PolyCollection(bands, facecolor=INSTANT, edgecolor="none", zorder=1.5))
+    return [Patch(facecolor=INSTANT, label="restorable to any instant")]
 
 
 def plot_coverage_calendar(calendar: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -417,7 +358,7 @@ def plot_coverage_calendar(calendar: pd.DataFrame, ax: Axes | None = None) -> Ax
         if ax is None:
             ax = new_axes(len(names), names, row=0.29 if len(names) <= 12 else 0.19)  # noqa: PLR2004
         note = f" The worst {single} of {whole} tenants, and the rest." if single < whole else ""
-        per = max(int(np.ceil(len(year.days) / (_COLUMNS * _inches(ax)))), 1)
+        per = max(int(np.ceil(len(year.days) / (_COLUMNS * inches(ax)))), 1)
         note += f" Each column: the worst of {per} days." if per > 1 else ""
         classes = _classes(year, single, per)
         handles = _draw_classes(ax, classes, year.days[0], per, bare=bare)
@@ -561,7 +502,7 @@ class _Days(FixedLocator):
 
     def __call__(self) -> list[float]:
         """Return every so many of them."""
-        room = _inches(getattr(self.axis, "axes", None))
+        room = inches(getattr(self.axis, "axes", None))
         return list(self.locs[:: max(int(np.ceil(1.1 * len(self.locs) / room)), 1)])
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from obanalytics.canvas import drawable, expect, row_labels
+from obanalytics.canvas import expect, row_labels
 from obanalytics.carry import carried
+from obanalytics.letters import drawable
 from obanalytics.ticks import (
     HOUR,
     LINES,

@@ -18,6 +18,7 @@ from obanalytics.forecast import forecast_size
 from obanalytics.grids import plot_parity
 from obanalytics.growth import size_growth
 from obanalytics.lanes import plot_durations, plot_growth
+from obanalytics.marks import marks_of
 from obanalytics.parity import tenant_parity
 from obanalytics.restore import restore_points
 from obanalytics.schema import facts, span
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from obanalytics.choice import Choice
+    from obanalytics.marks import Marks
     from obanalytics.policy import Policy
     from obanalytics.schema import BackupSets
     from obanalytics.sections import Section
@@ -81,14 +83,16 @@ class _Facts(NamedTuple):
     whole: BackupSets
     part: BackupSets
     """Without whom the policy leaves out."""
-    points: pd.DataFrame
+    points: Marks
+    trusted: dict[Any, Any]
+    """What of coverage does not hang on the RPO."""
 
 
 def _facts_of(part: BackupSets, choice: Choice, policy: Policy | None) -> _Facts:
     """Return what coverage is measured of."""
     owed = owed_of(facts(part, choice.as_of), choice.rpo, policy)
     left = kept(part, owed.excluded)
-    return _Facts(part, left, restore_points(left, as_of=choice.as_of))
+    return _Facts(part, left, marks_of(restore_points(left, as_of=choice.as_of)), {})
 
 
 def _coverage(of: _Facts, choice: Choice, policy: Policy | None) -> Made:
@@ -98,7 +102,7 @@ def _coverage(of: _Facts, choice: Choice, policy: Policy | None) -> Made:
         of.part,
         of.points,
     )
-    coverage = coverage_of(part, owed, choice.as_of)
+    coverage = coverage_of(part, owed, choice.as_of, of.trusted)
     gaps = coverage_gaps(part, owed.rpo, grace=owed.grace, as_of=choice.as_of)
     window = span(facts(part, choice.as_of))
     section = coverage_section(coverage, gaps)

@@ -7,6 +7,7 @@ import unicodedata
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 NAME_CELLS = 26
@@ -332,16 +333,10 @@ def worst_first(coverage: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Its rows, the worst first; a fleet row last.
     """
-    ratio = coverage["rpo_ratio"]
-    keys = pd.DataFrame(
-        {
-            "fleet": coverage["instance_id"].isna(),
-            "ratio": -ratio.where(ratio > 1, 0.0),
-            "share": coverage["time_in_rpo"].fillna(-1.0),
-        }
-    )
-    keys.index = pd.RangeIndex(len(keys))
-    return coverage.iloc[keys.sort_values(list(keys), kind="stable").index]
+    ratio = coverage["rpo_ratio"].to_numpy(np.float64)
+    share = coverage["time_in_rpo"].fillna(-1.0).to_numpy(np.float64)
+    over = np.where(ratio > 1, -ratio, 0.0)
+    return coverage.iloc[np.lexsort((share, over, coverage["instance_id"].isna()))]
 
 
 def most_gaps_first(gaps: pd.DataFrame) -> pd.DataFrame:

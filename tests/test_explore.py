@@ -454,3 +454,17 @@ def test_going_back_shows_the_same(explorer: Any) -> None:
     assert explorer.shown.picture.value != first
     explorer.rpo_slider.value = 26
     assert explorer.shown.picture.value == first
+
+
+def test_a_moved_explorer_shows_what_a_new_one_shows() -> None:
+    """What is kept between two moves leaves no trace, neither in numbers nor in dots."""
+    sets = ob.sample()
+    moved = ob.explore(sets)
+    for hours in (27, 300, 28, 9, 10):
+        moved.rpo.value = hours
+        new = ob.explore(sets, rpo=f"{hours}h")
+        assert moved.last_error is new.last_error is None
+        assert moved.shown.png == new.shown.png
+        assert moved.shown.sentence.value == new.shown.sentence.value
+        assert moved.shown.table.value == new.shown.table.value
+        pd.testing.assert_frame_equal(moved.frame, new.frame)

@@ -41,7 +41,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 import obanalytics as ob
-from obanalytics.canvas import drawable, png
+from obanalytics.canvas import png
+from obanalytics.letters import drawable
 from obanalytics.plotting import MAX_LINES
 from obanalytics.ticks import MAX_ROWS
 from obanalytics.wording import cells

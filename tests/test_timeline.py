@@ -37,7 +37,8 @@ from matplotlib.patches import Rectangle
 
 import obanalytics as ob
 from obanalytics.canvas import dress, new_axes, png
-from obanalytics.timeline import CAUSE_COLORS, MAX_ROWS
+from obanalytics.marks import CAUSE_COLORS
+from obanalytics.timeline import MAX_ROWS
 
 
 @pytest.mark.parametrize("kind", ["coverage", "gaps"])
