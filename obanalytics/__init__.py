@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from obanalytics.anomaly import anomalies
+    from obanalytics.archive import Archive
     from obanalytics.bars import plot_what_if
     from obanalytics.blast import blast_radius
     from obanalytics.changes import duration_changes
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Archive": "archive",
     "BackupSets": "schema",
     "Client": "client",
     "Policy": "policy",
@@ -90,6 +92,7 @@ _HOME = {
 }
 
 __all__ = [
+    "Archive",
     "BackupSets",
     "Client",
     "Policy",

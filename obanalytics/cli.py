@@ -12,14 +12,23 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from obanalytics.errors import ApiError, AuthenticationError, ObanalyticsError, PagingError
+from obanalytics.errors import (
+    ApiError,
+    ArchiveError,
+    AuthenticationError,
+    ObanalyticsError,
+    PagingError,
+)
 from obanalytics.options import make_parser
 from obanalytics.sources import (
     SECRET,
     failures,
     fetched,
     gathered,
+    looked_from,
     make_client,
+    opened,
+    writable,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +41,8 @@ if TYPE_CHECKING:
 
 FINE, FOUND, USAGE, NETWORK, BAD_DATA, INTERRUPTED = 0, 1, 2, 3, 4, 130
 _EPILOG = f"""exit codes: {FINE} fine, {FOUND} something at or above --fail-on was found,
-{USAGE} usage (no keys, no such file), {NETWORK} service or network, {BAD_DATA} bad data"""
+{USAGE} usage (no keys, no such file), {NETWORK} service or network (or somebody else is writing the
+archive), {BAD_DATA} bad data (or an archive that cannot be read or written)"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,6 +95,11 @@ def parser() -> argparse.ArgumentParser:
         {
             "demo": _demo,
             "fetch": _fetch,
+            "sync": _sync,
+            "changes": _changes,
+            "archive check": _archive_check,
+            "archive compact": _archive_compact,
+            "archive rebuild": _archive_rebuild,
             "review": _review,
             "gaps": _gaps,
             "findings": _findings,
@@ -137,6 +152,70 @@ def _described(sets: BackupSets) -> dict[str, Any]:
     }
 
 
+def _sync(options: argparse.Namespace) -> int:
+    """Bring an archive up to date."""
+    from obanalytics.archivelog import sync_json, unseen  # noqa: PLC0415
+
+    archive = writable(options.archive)
+    ids = list(options.instance)
+    with make_client(options) as client:
+        done = archive.sync(
+            client,
+            "all" if ids in ([], ["all"]) else ids,
+            options.since,
+            check_download=options.check_download,
+            keep_responses=not options.no_responses,
+            deadline=options.deadline,
+            resume=options.resume,
+            wait=options.wait,
+            now=dt.datetime.now(dt.UTC),
+            progress=False if options.quiet else None,
+        )
+    if options.json:
+        _print_json(sync_json(options.archive, done))
+    elif not options.quiet:
+        print(f"{options.archive}: {done}")
+    missing = unseen(done)
+    for line in missing:
+        _fail(f"{options.archive}: {line}", NETWORK)
+    return NETWORK if missing else FINE
+
+
+def _changes(options: argparse.Namespace) -> int:
+    """List what happened to the sets of an archive."""
+    from obanalytics.archivelog import Asked, change_log, kinds_of  # noqa: PLC0415
+
+    kinds = kinds_of(options.what)
+    asked = Asked(options.since, options.until, whole=options.all)
+    archive = opened(options.archive)
+    found = change_log(archive, options.archive, asked, options.instance, kinds)
+    _show(options, found)
+    return FINE
+
+
+def _archive_check(options: argparse.Namespace) -> int:
+    """Look whether an archive is sound."""
+    from obanalytics.archivelog import check_log  # noqa: PLC0415
+
+    found = check_log(opened(options.archive), options.archive)
+    _show(options, found)
+    return BAD_DATA if found.errors else FINE
+
+
+def _archive_compact(options: argparse.Namespace) -> int:
+    """Put the facts of an archive together."""
+    count = opened(options.archive).compact(wait=options.wait)
+    print(f"{options.archive}: {count:,} files now")
+    return FINE
+
+
+def _archive_rebuild(options: argparse.Namespace) -> int:
+    """Make the facts of an archive anew."""
+    count = opened(options.archive).rebuild(wait=options.wait)
+    print(f"{options.archive}: {count:,} facts now, made of the responses")
+    return FINE
+
+
 def _review(options: argparse.Namespace) -> int:
     """Review what is there."""
     import pandas as pd  # noqa: PLC0415 - commands pay for what they use
@@ -152,7 +231,7 @@ def _review(options: argparse.Namespace) -> int:
     if options.compare is not None:
         side_of(options.compare, options.compare)
     sets = gathered(options)
-    found = review(sets, rpo=options.rpo, policy=policy, as_of=options.as_of)
+    found = review(sets, rpo=options.rpo, policy=policy, as_of=looked_from(options))
     compared = None if options.compare is None else found.compare(options.compare)
     beside = Beside(compared, pd.Timestamp(dt.datetime.now(dt.UTC)))
     for path in options.out:
@@ -173,13 +252,12 @@ def _gaps(options: argparse.Namespace) -> int:
     from obanalytics.gaplog import gap_log, terms  # noqa: PLC0415
 
     # A slip in an option is told before anything is fetched.
-    by = terms(options.rpo, options.grace, options.as_of, trust_unknown=options.trust_unknown)
+    by = terms(
+        options.rpo, options.grace, looked_from(options), trust_unknown=options.trust_unknown
+    )
     sets = gathered(options)
     found = gap_log(sets, by)
-    if options.json:
-        _print_json(found.to_json())
-    else:
-        print(found.to_text(), end="")
+    _show(options, found)
     if sets.source.failed:
         return _fail(f"judged without: {failures(sets)}", NETWORK)
     return FOUND if options.fail_on and found.is_found(options.fail_on) else FINE
@@ -190,13 +268,10 @@ def _findings(options: argparse.Namespace) -> int:
     from obanalytics.findlog import find_log, settled  # noqa: PLC0415
 
     # A slip in a policy or an option is told before anything is fetched.
-    policy, as_of = settled(options.policy, options.rpo, options.as_of)
+    policy, as_of = settled(options.policy, options.rpo, looked_from(options))
     sets = gathered(options)
     found = find_log(sets, policy, as_of)
-    if options.json:
-        _print_json(found.to_json())
-    else:
-        print(found.to_text(), end="")
+    _show(options, found)
     if sets.source.failed:
         return _fail(f"judged without: {failures(sets)}", NETWORK)
     return FOUND if options.fail_on and found.is_found(options.fail_on) else FINE
@@ -224,7 +299,7 @@ def _growth(options: argparse.Namespace) -> int:
 
     asked = {
         "by": options.by,
-        "as_of": options.as_of,
+        "as_of": looked_from(options),
         "retention_days": options.retention_days,
         "price_per_gib_month": _price(options.price),
         "free_gib": options.free,
@@ -236,22 +311,23 @@ def _forecast(options: argparse.Namespace) -> int:
     """Tell how large backups will be."""
     from obanalytics.statlog import forecast_told  # noqa: PLC0415
 
-    names = ("horizon", "level", "threshold", "retention_days", "by", "as_of")
-    return _tell(options, forecast_told, {name: getattr(options, name) for name in names})
+    names = ("horizon", "level", "threshold", "retention_days", "by")
+    asked = {name: getattr(options, name) for name in names} | {"as_of": looked_from(options)}
+    return _tell(options, forecast_told, asked)
 
 
 def _durations(options: argparse.Namespace) -> int:
     """Tell how long backups take."""
     from obanalytics.statlog import durations_told  # noqa: PLC0415
 
-    return _tell(options, durations_told, {"by": options.by, "as_of": options.as_of})
+    return _tell(options, durations_told, {"by": options.by, "as_of": looked_from(options)})
 
 
 def _anomalies(options: argparse.Namespace) -> int:
     """Tell which sets are unlike those before them."""
     from obanalytics.statlog import anomalies_told  # noqa: PLC0415
 
-    return _tell(options, anomalies_told, {"as_of": options.as_of})
+    return _tell(options, anomalies_told, {"as_of": looked_from(options)})
 
 
 def _tell(
@@ -262,10 +338,7 @@ def _tell(
     """Measure what is there and print it."""
     sets = gathered(options)
     told = tell(sets, asked)
-    if options.json:
-        _print_json(told.to_json())
-    else:
-        print(told.to_text(), end="")
+    _show(options, told)
     if sets.source.failed:
         return _fail(f"measured without: {failures(sets)}", NETWORK)
     return FINE
@@ -292,7 +365,7 @@ def _policy_init(options: argparse.Namespace) -> int:
     path = None if options.out is None else Path(options.out)
     if path is not None and path.exists():
         raise FileExistsError(f"--out {path}: there is a file already; name a new one")
-    text = draft(gathered(options) if options.source else None, tz=options.tz)
+    text = draft(gathered(options) if options.source or options.archive else None, tz=options.tz)
     if path is None:
         print(text, end="")
         return FINE
@@ -479,6 +552,14 @@ def _now(text: str | None) -> dt.datetime:
     return moment.replace(tzinfo=dt.UTC) if moment.tzinfo is None else moment.astimezone(dt.UTC)
 
 
+def _show(options: argparse.Namespace, found: Any) -> None:  # noqa: ANN401 - what tells itself
+    """Print a result as text, or for machines."""
+    if options.json:
+        _print_json(found.to_json())
+    else:
+        print(found.to_text(), end="")
+
+
 def _print_json(value: Any) -> None:  # noqa: ANN401 - any JSON
     """Print a result for machines."""
     is_ascii = (sys.stdout.encoding or "ascii").replace("-", "").lower() != "utf8"
@@ -508,7 +589,8 @@ def _one_line(message: str) -> str:
 
 def _code_of(error: ObanalyticsError) -> int:
     """Return the exit code of an error of ours."""
-    if isinstance(error, ApiError | AuthenticationError | PagingError):
+    is_busy = isinstance(error, ArchiveError) and error.retryable
+    if is_busy or isinstance(error, ApiError | AuthenticationError | PagingError):
         return NETWORK
     return USAGE if type(error).__name__ in _USAGE_ERRORS else BAD_DATA
 

@@ -20,11 +20,12 @@ import pandas as pd
 
 from obanalytics.errors import ApiError, DataError, DataWarning, ObanalyticsError
 from obanalytics.flatten import Flattener
+from obanalytics.lake import Lake, is_lake
 from obanalytics.progress import Bar, somebody_looks
+from obanalytics.recall import recall
 from obanalytics.schema import (
     BackupSets,
     Source,
-    Window,
     as_duration,
     as_instant,
     conform,
@@ -32,6 +33,7 @@ from obanalytics.schema import (
     load_saved,
     newest_time,
     stand_in,
+    window_of,
 )
 from obanalytics.store import MANIFEST, is_saved
 from obanalytics.wire import NO_TIME, FieldError, decode_page, parse_times
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
     from obanalytics.client import Client, Page
     from obanalytics.progress import Progress
-    from obanalytics.schema import Duration, Instant
+    from obanalytics.schema import Duration, Instant, Window
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +119,7 @@ def load(  # noqa: PLR0913 - each is a question that only the caller can answer
     --------
     >>> sets = ob.load("ob5xxxx", start="2026-05-01", client=client)  # doctest: +SKIP
     """
-    window = _window(start, end)
+    window = window_of(start, end)
     since = None
     if window is not None and window.start is not None:
         since = window.start - as_duration(lookback, "lookback")
@@ -127,11 +129,11 @@ def load(  # noqa: PLR0913 - each is a question that only the caller can answer
         service = client or stack.enter_context(_own_client())
         collect = on_error == "collect"
         everything: list[dict[str, Any]] | ObanalyticsError = []
-        if _is_all(instance_ids) or inventory:
-            everything = _instances(service, must=_is_all(instance_ids) or not collect)
-        ids = _ids(instance_ids, everything, service)
+        if is_all(instance_ids) or inventory:
+            everything = instances_of(service, must=is_all(instance_ids) or not collect)
+        ids = ids_of(instance_ids, everything, service)
         fetch = _Fetch(service, ids, window, since, collect=collect)
-        fetch.sets(check_download=check_download, progress=_watch(progress, len(ids), stack))
+        fetch.sets(check_download=check_download, progress=watch(progress, len(ids), stack))
         sets = fetch.facts(check_download=check_download)
         if restorable:
             sets = fetch.table(sets, "restorable", _restorable_rows)
@@ -143,7 +145,7 @@ def load(  # noqa: PLR0913 - each is a question that only the caller can answer
     return sets
 
 
-def _instances(service: Client, *, must: bool) -> list[dict[str, Any]] | ObanalyticsError:
+def instances_of(service: Client, *, must: bool) -> list[dict[str, Any]] | ObanalyticsError:
     """Return the project's instances; or why they cannot be had, where that can be borne."""
     try:
         return service.instances()
@@ -220,8 +222,8 @@ class _Fetch:
         clusters, tenants = self.flattener.frames(
             self.window, since=self.since, download_checked=check_download
         )
-        newest = newest_time(clusters, tenants)
-        as_of = as_instant(max(self.dates), "Date") if self.dates else newest
+        dates = self.dates
+        as_of = as_instant(max(dates), "Date") if dates else newest_time(clusters, tenants)
         rule = "cluster sets by start_time in [start, end); their tenant sets follow"
         if self.since is not None:
             rule += f"; lookback to {self.since.isoformat()}"
@@ -319,15 +321,15 @@ def read(
     Parameters
     ----------
     path : path
-        What `BackupSets.save` wrote; or a JSON response as saved by curl, a list of sets, JSON
-        lines, any of them gzipped; or a folder or zip of such files.
+        What `BackupSets.save` wrote; or an archive; or a JSON response as saved by curl, a list of
+        sets, JSON lines, any of them gzipped; or a folder or zip of such files.
     instance_id : str or None
         The instance that the responses are of: they do not say it themselves. None takes the
         first folder on the way to a file that looks like an id (``ob…``), else the one it lies in,
         else the name of `path`, and says so in `.source.notes`.
     as_of : instant or None
         The instant at which the facts were true [UTC]; None takes what was saved, else the newest
-        time in the data.
+        time in the data. Of an archive: what was known at that instant.
 
     Returns
     -------
@@ -347,6 +349,11 @@ def read(
     if source.is_dir() and is_saved(source):
         sets = load_saved(source)
         return sets if as_of is None else replace(sets, as_of=as_instant(as_of, "as_of"))
+    if source.is_dir() and is_lake(source):
+        then = None if as_of is None else as_instant(as_of, "as_of")
+        return recall(
+            Lake(source), then, instance_ids=None if instance_id is None else [instance_id]
+        )
     reading = _Reading(source, instance_id)
     for name, folder, body in _files(source):
         reading.add(name, folder, body)
@@ -436,29 +443,18 @@ def sample() -> BackupSets:
     return replace(sets, source=replace(sets.source, path="the bundled sample", notes=notes))
 
 
-def _window(start: Instant | None, end: Instant | None) -> Window | None:
-    """Return the window that was asked for."""
-    if start is None and end is None:
-        return None
-    first = None if start is None else as_instant(start, "start")
-    last = None if end is None else as_instant(end, "end")
-    if first is not None and last is not None and last < first:
-        raise ValueError(f"the window ends before it starts: start {first}, end {last}")
-    return Window(first, last)
-
-
-def _is_all(wanted: object) -> bool:
+def is_all(wanted: object) -> bool:
     """Tell whether all instances of the project are asked for."""
     return isinstance(wanted, str) and wanted == "all"
 
 
-def _ids(
+def ids_of(
     wanted: str | Collection[str],
     everything: list[dict[str, Any]] | ObanalyticsError,
     service: Client,
 ) -> list[str]:
     """Return the instance ids to ask, each once."""
-    if _is_all(wanted):
+    if is_all(wanted):
         listed = [] if isinstance(everything, ObanalyticsError) else everything
         ids = [str(each["instanceId"]) for each in listed if each.get("instanceId")]
         if not ids:
@@ -474,7 +470,7 @@ def _ids(
     return ids
 
 
-def _watch(
+def watch(
     progress: Progress | bool | None,  # noqa: FBT001 - the public argument as it came
     total: int,
     stack: ExitStack,

@@ -286,7 +286,7 @@ def concat(frames: Sequence[pd.DataFrame]) -> pd.DataFrame:
             for f in frames
         ]
         if isinstance(parts[0].dtype, pd.CategoricalDtype):
-            whole[name] = pd.Series(union_categoricals(parts))
+            whole[name] = pd.Series(union_categoricals(parts, sort_categories=name != "state"))
         else:
             whole[name] = pd.concat(parts, ignore_index=True)
     return pd.DataFrame(whole)
@@ -381,6 +381,29 @@ def cluster_start(clusters: pd.DataFrame, tenants: pd.DataFrame) -> pd.Series:
     )
     found = starts.reindex(wanted)
     return pd.Series(found.array, index=tenants.index).fillna(tenants["start_time"])
+
+
+def moved_in(frame: pd.DataFrame) -> pd.Series:
+    """Return when copies came into their storage class after an archive had seen the set elsewhere.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        A tenants frame.
+
+    Returns
+    -------
+    Series
+        `first_seen` of such copies alone, by their place in the frame [UTC]; empty where no archive
+        looked.
+    """
+    if "first_seen" not in frame or len(frame["storage_class"].cat.categories) <= 1:
+        return pd.Series([], pd.Index([], dtype="int64"), TIME)
+    keys = ["instance_id", "tenant_id", "backup_set_id"]
+    table = frame[[*keys, "first_seen"]].reset_index(drop=True)
+    copies = table[table.duplicated(keys, keep=False)]
+    first = copies.groupby(keys, observed=True)["first_seen"].transform("min")
+    return copies.loc[copies["first_seen"] > first, "first_seen"]
 
 
 def apply_window(
@@ -539,6 +562,24 @@ def is_inside(begun: pd.Series, window: Window | None) -> pd.Series:
     if end is not None:
         inside &= ~(begun >= end)
     return inside
+
+
+def newest_time(*frames: pd.DataFrame) -> pd.Timestamp | None:
+    """Return the newest start, end or checkpoint in frames.
+
+    Parameters
+    ----------
+    *frames : DataFrame
+        Clusters or tenants frames.
+
+    Returns
+    -------
+    Timestamp or None
+        None where no row has a time.
+    """
+    columns = ["start_time", "end_time", "checkpoint"]
+    found = [newest for each in frames if pd.notna(newest := each[columns].max().max())]
+    return max(found, default=None)
 
 
 def instant_text(value: pd.Timestamp | None) -> str:

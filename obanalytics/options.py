@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from obanalytics import __version__
-from obanalytics.sources import add_service, add_source, add_window
+from obanalytics.sources import add_client, add_service, add_source, add_window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,6 +41,9 @@ def make_parser(runs: Mapping[str, Any], *, found: int, epilog: str) -> argparse
     commands = _Commands(added, runs, found, epilog)
     _add_demo(commands)
     _add_fetch(commands)
+    _add_sync(commands)
+    _add_changes(commands)
+    _add_archive(commands)
     _add_review(commands)
     _add_gaps(commands)
     _add_findings(commands)
@@ -106,6 +109,83 @@ def _add_fetch(commands: _Commands) -> None:
     add_window(made)
     add_service(made)
     _add_json(made)
+
+
+def _add_sync(commands: _Commands) -> None:
+    """Add `sync`."""
+    made = commands.add("sync", "ask the service and keep what is new, changed or gone; for cron")
+    made.add_argument("archive", help="the archive's folder; a new one is made")
+    made.add_argument("instance", nargs="*", default=(), help="instance ids (default: all)")
+    made.add_argument(
+        "--since",
+        metavar="INSTANT",
+        help="ask only for sets that began from here on: of earlier ones nothing is learned "
+        "(default: everything that is listed)",
+    )
+    made.add_argument(
+        "--check-download", action="store_true", help="ask which sets can be downloaded; slower"
+    )
+    made.add_argument(
+        "--no-responses",
+        action="store_true",
+        help="do not keep the responses: smaller, and archive rebuild cannot be used",
+    )
+    made.add_argument(
+        "--deadline",
+        metavar="DURATION",
+        help="stop asking after so long, such as 20min; the next run begins with who is left",
+    )
+    made.add_argument(
+        "--resume",
+        default="6h",
+        metavar="DURATION",
+        help="whom an interrupted run asked not longer ago is not asked again (default: 6h)",
+    )
+    _add_wait(made)
+    group = add_client(made)
+    group.add_argument(
+        "--quiet", action="store_true", help="no progress bar, and no word when all is well"
+    )
+    _add_json(made)
+
+
+def _add_changes(commands: _Commands) -> None:
+    """Add `changes`."""
+    made = commands.add("changes", "list which sets of an archive came, went, moved or changed")
+    made.add_argument("archive", help="the archive's folder")
+    made.add_argument("--since", metavar="INSTANT", help="what was seen after it (UTC)")
+    made.add_argument("--until", metavar="INSTANT", help="what was seen up to it (UTC)")
+    made.add_argument(
+        "--instance", action="append", default=[], metavar="ID", help="only of it; repeatable"
+    )
+    made.add_argument(
+        "--what", metavar="KINDS", help="some of new,changed,gone,back,moved (default: all)"
+    )
+    made.add_argument("--all", action="store_true", help="every line, not only the newest 50")
+    _add_json(made)
+
+
+def _add_archive(commands: _Commands) -> None:
+    """Add `archive`."""
+    parts = commands.within("archive", "look after an archive")
+    check = parts.add("check", "look whether everything is there and fits together")
+    check.add_argument("archive", help="the archive's folder")
+    _add_json(check)
+    compact = parts.add("compact", "put every part into one sorted file: faster, nothing is lost")
+    rebuild = parts.add("rebuild", "make all facts anew out of the responses that were kept")
+    for made in (compact, rebuild):
+        made.add_argument("archive", help="the archive's folder")
+        _add_wait(made)
+
+
+def _add_wait(made: argparse.ArgumentParser) -> None:
+    """Add the option of how patient a writer is."""
+    made.add_argument(
+        "--wait",
+        default="0s",
+        metavar="DURATION",
+        help="how long to wait for another process that is writing, such as 5min (default: 0s)",
+    )
 
 
 def _add_review(commands: _Commands) -> None:

@@ -33,6 +33,7 @@ from obanalytics.frames import (
     join,
     joined_window,
     merge,
+    newest_time,
     overlap,
 )
 from obanalytics.store import read_folder, write_folder
@@ -61,8 +62,8 @@ __all__ = [
     "facts",
     "newest_time",
     "span",
+    "window_of",
 ]
-
 
 Instant: TypeAlias = str | dt.date | dt.datetime | np.datetime64 | pd.Timestamp
 Duration: TypeAlias = str | dt.timedelta | np.timedelta64 | pd.Timedelta
@@ -142,6 +143,26 @@ def as_duration(value: Duration, name: str) -> pd.Timedelta:
     if pd.isna(duration) or duration < pd.Timedelta(0):
         raise ValueError(f"{name} must be a duration of zero or more, not {value!r}")
     return duration
+
+
+def window_of(start: Instant | None, end: Instant | None) -> Window | None:
+    """Return a window of two bounds; a ValueError where it ends before it starts.
+
+    Parameters
+    ----------
+    start, end : instant or None
+        The bounds.
+
+    Returns
+    -------
+    Window or None
+        None without bounds.
+    """
+    given = ((start, "start"), (end, "end"))
+    first, last = (None if each is None else as_instant(each, name) for each, name in given)
+    if first is not None and last is not None and last < first:
+        raise ValueError(f"the window ends before it starts: start {first}, end {last}")
+    return None if first is None and last is None else Window(first, last)
 
 
 class Facts(NamedTuple):
@@ -228,24 +249,6 @@ def span(
         name = "end" if end_is_given else "as_of, where it ends if no end is given,"
         raise ValueError(f"the window ends before it starts: start {first}, {name} {last}")
     return first, last
-
-
-def newest_time(*frames: pd.DataFrame) -> pd.Timestamp | None:
-    """Return the newest start, end or checkpoint in frames.
-
-    Parameters
-    ----------
-    *frames : DataFrame
-        Clusters or tenants frames.
-
-    Returns
-    -------
-    Timestamp or None
-        None where no row has a time.
-    """
-    columns = ["start_time", "end_time", "checkpoint"]
-    found = [newest for each in frames if pd.notna(newest := each[columns].max().max())]
-    return max(found, default=None)
 
 
 def _known_at(frame: pd.DataFrame, now: pd.Timestamp) -> pd.DataFrame:
@@ -499,8 +502,8 @@ def stand_in(sets: BackupSets) -> BackupSets:
     BackupSets
         The same where every instance lists tenants; a note in `source` names the others.
     """
-    listing = set(sets.tenants["instance_id"]) | set(
-        sets.clusters.loc[sets.clusters["tenant_sets"] > 0, "instance_id"]
+    listing = set(sets.tenants["instance_id"].unique()) | set(
+        sets.clusters.loc[sets.clusters["tenant_sets"] > 0, "instance_id"].unique()
     )
     lone = sets.clusters[~sets.clusters["instance_id"].isin(listing)]
     if lone.empty:

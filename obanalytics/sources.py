@@ -10,6 +10,7 @@ from obanalytics.errors import ApiError, ObanalyticsError
 if TYPE_CHECKING:
     import argparse
 
+    from obanalytics.archive import Archive
     from obanalytics.client import Client
     from obanalytics.schema import BackupSets
 
@@ -26,10 +27,21 @@ def add_source(made: argparse.ArgumentParser, *, needed: bool = True) -> None:
     needed : bool
         Whether there must be one.
     """
-    made.add_argument(
+    either = made.add_mutually_exclusive_group(required=needed)
+    either.add_argument(
         "source",
-        nargs="+" if needed else "*",
-        help="what fetch saved, saved responses (file, folder, zip), sample, instance ids, or all",
+        nargs="*",
+        default=(),
+        help="an archive, what fetch saved, saved responses (file, folder, zip), sample, instance "
+        "ids, or all",
+    )
+    either.add_argument("--archive", metavar="FOLDER", help="the archive that sync writes")
+    made.add_argument(
+        "--instance",
+        action="append",
+        default=[],
+        metavar="ID",
+        help="only this one of an archive's, or of a file's; repeatable",
     )
     add_window(made)
     add_service(made)
@@ -52,12 +64,35 @@ def add_window(made: argparse.ArgumentParser) -> None:
 
 
 def add_service(made: argparse.ArgumentParser) -> None:
+    """Add the options of the service, and what happens when some instances fail.
+
+    Parameters
+    ----------
+    made : argparse.ArgumentParser
+        The command.
+    """
+    group = add_client(made)
+    group.add_argument(
+        "--on-error",
+        choices=("collect", "raise"),
+        default="collect",
+        help="of several instances keep the rest and exit with 3, or stop at the first",
+    )
+    group.add_argument("--quiet", action="store_true", help="no progress bar")
+
+
+def add_client(made: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     """Add the options of the service; the secret is never one: others can read command lines.
 
     Parameters
     ----------
     made : argparse.ArgumentParser
         The command.
+
+    Returns
+    -------
+    argparse._ArgumentGroup
+        Those options.
     """
     group = made.add_argument_group(
         "service",
@@ -69,13 +104,7 @@ def add_service(made: argparse.ArgumentParser) -> None:
         "--profile", metavar="NAME", help="in ~/.config/obanalytics/credentials.toml"
     )
     group.add_argument("--workers", type=int, default=8, metavar="N", help="requests in flight")
-    group.add_argument(
-        "--on-error",
-        choices=("collect", "raise"),
-        default="collect",
-        help="of several instances keep the rest and exit with 3, or stop at the first",
-    )
-    group.add_argument("--quiet", action="store_true", help="no progress bar")
+    return group
 
 
 def make_client(options: argparse.Namespace) -> Client:
@@ -147,25 +176,25 @@ def gathered(options: argparse.Namespace) -> BackupSets:
     Returns
     -------
     BackupSets
-        Files, folders, the sample and instances as one, in the window that was asked for.
+        Archives, files, folders, the sample and instances as one, in the window that was asked for.
     """
     from obanalytics.dataset import read, sample  # noqa: PLC0415
 
     parts, ids = [], []
-    for each in options.source:
-        if Path(each).exists():
-            parts.append(read(each))
+    for each in _named(options):
+        if _is_archive(each):
+            parts.append(_recalled(each, options))
+        elif Path(each).exists():
+            parts.append(_within(read(each), options))
         elif each == "sample":
-            parts.append(sample())
+            parts.append(_within(sample(), options))
         elif "/" in each or "\\" in each or "." in each:
             raise FileNotFoundError(f"no such file or folder: {each}")
         else:
             ids.append(each)
-    window = options.start is not None or options.end is not None
-    parts = [part.between(options.start, options.end) for part in parts] if window else parts
     if ids:
         try:
-            parts.append(fetched(options, ids))
+            parts.append(_fetched(options, ids))
         except ObanalyticsError as error:
             named = ", ".join(ids)
             error.args = (f"{error} (no file here is called {named}: taken for an instance id)",)
@@ -174,6 +203,115 @@ def gathered(options: argparse.Namespace) -> BackupSets:
     for part in parts[1:]:
         whole = whole + part
     return whole
+
+
+def _fetched(options: argparse.Namespace, ids: list[str]) -> BackupSets:
+    """Fetch instances, only those that were asked for."""
+    if options.instance and ids == ["all"]:
+        ids = options.instance
+    sets = fetched(options, ids)
+    return sets.select(instance_ids=options.instance) if options.instance else sets
+
+
+def looked_from(options: argparse.Namespace) -> str | None:
+    """Return the instant that an analysis is to look from.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Those of `add_source`, and `as_of`.
+
+    Returns
+    -------
+    str or None
+        What was given; None where every source is an archive: what it knew then comes with the
+        instant at which it was true, and between that and the one given nobody looked.
+    """
+    as_of: str | None = options.as_of
+    return None if all(map(_is_archive, _named(options))) else as_of
+
+
+def opened(path: str) -> Archive:
+    """Open an archive that is there.
+
+    Parameters
+    ----------
+    path : str
+        Its folder.
+
+    Returns
+    -------
+    Archive
+        A FileNotFoundError where there is no such folder, a ValueError where it holds none.
+    """
+    from obanalytics.archive import Archive  # noqa: PLC0415
+
+    if not Path(path).exists():
+        raise FileNotFoundError(f"no such folder: {path} (an archive is made by: obanalytics sync)")
+    if not _is_archive(path):
+        raise ValueError(f"{path} holds no archive (one is made by: obanalytics sync)")
+    return Archive(path)
+
+
+def writable(path: str) -> Archive:
+    """Return an archive to write, which need not be there yet.
+
+    Parameters
+    ----------
+    path : str
+        Its folder.
+
+    Returns
+    -------
+    Archive
+        A ValueError or an OSError where the name is none for an archive.
+    """
+    from obanalytics.archive import Archive  # noqa: PLC0415
+    from obanalytics.store import is_saved  # noqa: PLC0415
+
+    if path in ("", "all", "sample"):
+        raise ValueError("the archive's folder comes first: obanalytics sync FOLDER [INSTANCE …]")
+    folder = Path(path)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"{path} is a file; name a folder for the archive")
+    if is_saved(folder):
+        raise FileExistsError(f"{path} holds what fetch saved; name a new folder for the archive")
+    return Archive(path)
+
+
+def _named(options: argparse.Namespace) -> list[str]:
+    """Return what was named as sources."""
+    if options.archive is not None:
+        opened(options.archive)
+        return [options.archive]
+    return list(options.source)
+
+
+def _is_archive(name: str) -> bool:
+    """Tell whether a source is an archive."""
+    if not Path(name).is_dir():
+        return False
+    from obanalytics.lake import is_lake  # noqa: PLC0415
+
+    return is_lake(name)
+
+
+def _recalled(path: str, options: argparse.Namespace) -> BackupSets:
+    """Return what an archive knew."""
+    return opened(path).load(
+        getattr(options, "as_of", None),
+        start=options.start,
+        end=options.end,
+        instance_ids=options.instance or None,
+        lookback=options.lookback,
+    )
+
+
+def _within(sets: BackupSets, options: argparse.Namespace) -> BackupSets:
+    """Return what was asked for of what a file holds."""
+    if options.start is not None or options.end is not None:
+        sets = sets.between(options.start, options.end)
+    return sets.select(instance_ids=options.instance) if options.instance else sets
 
 
 def failures(sets: BackupSets) -> str:

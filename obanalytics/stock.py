@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from obanalytics.frames import PARTS_OF_A_TENANT
+from obanalytics.frames import PARTS_OF_A_TENANT, moved_in
 from obanalytics.recovery import NAT, NEVER, PART_ROWS, integers
 from obanalytics.schema import STATES
 
@@ -414,6 +414,8 @@ def held_of(known: Facts, listing: Listing) -> Held:
         if (lacks := np.flatnonzero(born == NAT)).size:
             born[lacks] = integers(frame[name], copy=False)[rows[lacks]]
     born[born == NAT] = listing.last
+    came = moved_in(frame).reindex(rows)  # what was moved came later to where it lies
+    born = np.maximum(born, integers(came))
     gone = np.full(len(rows), NEVER)
     if "gone_time" in frame:
         gone = integers(frame["gone_time"], copy=False)[rows]

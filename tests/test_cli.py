@@ -29,7 +29,18 @@ if TYPE_CHECKING:
 
 NOW = dt.datetime(2026, 5, 1, tzinfo=dt.UTC)
 COMMANDS = (
-    *("demo", "fetch", "review", "gaps", "findings", "dashboard", "policy"),
+    *(
+        "demo",
+        "fetch",
+        "sync",
+        "changes",
+        "archive",
+        "review",
+        "gaps",
+        "findings",
+        "dashboard",
+        "policy",
+    ),
     *("growth", "forecast", "durations", "anomalies", "instances", "simulate"),
 )
 FINE, FOUND, USAGE, NETWORK, BAD_DATA = range(5)
@@ -147,7 +158,7 @@ def test_help_is_fast_and_loads_nothing_heavy() -> None:
         "import sys, time; begin = time.perf_counter(); from obanalytics import cli\n"
         "try: cli.main(['review', '--help'])\n"
         "except SystemExit: pass\n"
-        "heavy = {'pandas', 'numpy', 'matplotlib', 'requests', 'scipy', 'jinja2', 'tqdm'}\n"
+        "heavy = {'pandas', 'numpy', 'matplotlib', 'requests', 'scipy', 'jinja2', 'deltalake'}\n"
         "print(sorted(heavy & set(sys.modules)), time.perf_counter() - begin, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,0 +1,491 @@
+"""Keep rows in an append-only Delta Lake table: one commit is seen whole or not at all.
+
+Files are written by pyarrow and put into the log by one commit, so that a process that dies leaves
+files that nobody knows of, and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from obanalytics.errors import ArchiveError
+from obanalytics.lakefiles import (
+    LABELS,
+    PARTITIONS,
+    SCHEMA,
+    empty,
+    file_of,
+    read_some,
+    write_file,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from obanalytics.lakefiles import (
+        File,
+    )
+
+FORMAT = 1
+"""The version of the layout; kept in the table's description."""
+MIGRATIONS: dict[int, Callable[[Lake], object]] = {}
+"""What brings a table of each earlier format to the next one. It commits once, or changes nothing,
+and may be done twice."""
+NAME = "obanalytics archive"
+_LOG, _LOCK, _WRITER = "_delta_log", ".lock", ".writer"
+_THREADS = 4
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The table as one commit left it.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The table's folder.
+    version : int
+        The commit.
+    files : tuple of File
+        Its data files, in the order in which they were committed.
+    """
+
+    root: Path
+    version: int
+    files: tuple[File, ...]
+
+    @property
+    def parts(self) -> int:
+        """How many parts the instances are dealt out to; they are all of one count."""
+        # Responses stay where they were first put.
+        dealt = (each.bucket for each in self.files if each.kind == "fetch")
+        return int(next(dealt, "00of01").partition("of")[2])
+
+    def of(
+        self,
+        kind: str,
+        *,
+        instance_ids: Collection[str] | None = None,
+        buckets: Collection[str] | None = None,
+    ) -> list[File]:
+        """Return the files that can hold rows of a kind, of some instances.
+
+        Parameters
+        ----------
+        kind : str
+            ``cluster``, ``tenant``, ``fetch`` or ``page``.
+        instance_ids : collection of str or None
+            The instances; None is all.
+        buckets : collection of str or None
+            The parts; None is all.
+
+        Returns
+        -------
+        list of File
+            In the order in which they were committed.
+        """
+        found = [each for each in self.files if each.kind == kind]
+        if buckets is not None:
+            found = [each for each in found if each.bucket in buckets]
+        if instance_ids is not None:
+            found = [each for each in found if each.may_hold("instance_id", instance_ids)]
+        return found
+
+    def read(
+        self,
+        files: Sequence[File],
+        columns: Sequence[str],
+        *,
+        instance_ids: Collection[str] | None = None,
+        begun: int | None = None,
+    ) -> pa.Table:
+        """Read columns of some files under each other.
+
+        Parameters
+        ----------
+        files : sequence of File
+            The files.
+        columns : sequence of str
+            The columns.
+        instance_ids : collection of str or None
+            Keep the rows of these instances; None keeps all.
+        begun : int or None
+            Keep the rows of sets that began from here on, or not yet [µs since 1970]; None keeps
+            all.
+
+        Returns
+        -------
+        pyarrow.Table
+            Labels are dictionary-encoded.
+        """
+        one = len(files) == 1
+        wanted = None if instance_ids is None else pa.array(sorted(instance_ids), pa.string())
+
+        def table(file: File) -> pa.Table:
+            labels = [name for name in columns if name in LABELS]
+            rows = pq.ParquetFile(self.root / file.path, read_dictionary=labels)
+            if wanted is None and begun is None:
+                return rows.read(list(columns), use_threads=one)
+            return read_some(rows, list(columns), wanted, begun)
+
+        if one:
+            return table(files[0])
+        if not files:
+            return empty(columns)
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return pa.concat_tables(list(pool.map(table, files)), promote_options="permissive")
+
+
+class Lake:
+    """An append-only table of rows in one folder.
+
+    Parameters
+    ----------
+    path : path
+        The folder; it need not exist before the first commit.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.root = Path(os.path.realpath(Path(path).expanduser()))
+
+    @property
+    def exists(self) -> bool:
+        """Whether the table has been made."""
+        return is_lake(self.root)
+
+    @cached_property
+    def _library(self) -> Any:  # noqa: ANN401 - a module
+        """The Delta library; loading it takes a while."""
+        import deltalake  # noqa: PLC0415 - only who has an archive pays for it
+
+        return deltalake
+
+    def _table(self) -> Any:  # noqa: ANN401 - a DeltaTable
+        """Open the table."""
+        if not self.exists:
+            raise ArchiveError(f"{self.root} is no archive: nothing was synced into it yet")
+        try:
+            table = self._library.DeltaTable(str(self.root))
+        except self._library.exceptions.DeltaError as error:
+            raise ArchiveError(f"the archive {self.root} cannot be opened: {error}") from error
+        if (said := _format_of(self.root, table.metadata())) < FORMAT:
+            raise ArchiveError(
+                f"the archive {self.root} has format {said}; the next sync, or `obanalytics "
+                f"archive compact`, brings it to format {FORMAT}"
+            )
+        return table
+
+    def snapshot(self) -> Snapshot:
+        """Return the table as the newest commit left it.
+
+        Returns
+        -------
+        Snapshot
+            It stays what it is, whatever is committed later.
+        """
+        table = self._table()
+        actions = pa.table(table.get_add_actions(flatten=False)).to_pylist()
+        files = sorted(map(file_of, actions), key=lambda each: Path(each.path).name)
+        return Snapshot(self.root, table.version(), tuple(files))
+
+    def reading(self, use: Callable[[Snapshot], Any]) -> Any:  # noqa: ANN401 - what `use` returns
+        """Do something with the newest snapshot; again where its files were replaced meanwhile.
+
+        Parameters
+        ----------
+        use : callable
+            Takes the snapshot.
+
+        Returns
+        -------
+        object
+            What `use` returns.
+        """
+        for attempt in range(_TRIES):
+            snapshot = self.snapshot()
+            try:
+                return use(snapshot)
+            except FileNotFoundError as error:
+                if attempt == _TRIES - 1 or self.snapshot().version == snapshot.version:
+                    raise ArchiveError(
+                        f"the archive {self.root} lacks a file: {error.filename or error}; "
+                        "bring the folder back from a backup, or see Archive.check()"
+                    ) from error
+        raise AssertionError
+
+    @contextmanager
+    def writing(self, wait: float = 0.0) -> Iterator[None]:
+        """Be the only writer.
+
+        Parameters
+        ----------
+        wait : float
+            How long to wait for another one to end [s].
+
+        Raises
+        ------
+        ArchiveError
+            When another one is still writing.
+        """
+        import filelock  # noqa: PLC0415 - readers need none
+
+        with _told(self.root, "written"):
+            self.root.mkdir(parents=True, exist_ok=True)
+            if not self.exists and (strange := _strangers(self.root)):
+                raise ArchiveError(
+                    f"{self.root} holds something that is no archive ({strange[0]}); nothing was "
+                    "written: choose a new or empty folder"
+                )
+        lock = filelock.FileLock(self.root / _LOCK)
+        try:
+            lock.acquire(timeout=wait)
+        except filelock.Timeout:
+            raise ArchiveError(
+                f"{_writer(self.root)} is writing the archive {self.root}; wait for it to end, or "
+                "give a time to wait",
+                retryable=True,
+            ) from None
+        except OSError as error:
+            raise ArchiveError(
+                f"the archive {self.root} cannot be written: {error}; what it held before is intact"
+            ) from error
+        try:
+            if self.exists:
+                self._migrate()
+            with _told(self.root, "written"):
+                who = {"pid": os.getpid(), "host": socket.gethostname()}
+                (self.root / _WRITER).write_text(json.dumps(who), "utf-8")
+            yield
+        finally:
+            (self.root / _WRITER).unlink(missing_ok=True)
+            lock.release()
+
+    def _migrate(self) -> None:
+        """Bring the table to the newest format, step by step."""
+        table = self._library.DeltaTable(str(self.root))
+        for version in range(_format_of(self.root, table.metadata()), FORMAT):
+            MIGRATIONS[version](self)
+            table.update_incremental()
+            table.alter.set_table_description(json.dumps({"format": version + 1}))
+
+    def commit(
+        self,
+        rows: Mapping[tuple[str, str], pa.Table],
+        before: Snapshot | None,
+        *,
+        replaced: Sequence[File] = (),
+        keyed: bool = False,
+    ) -> Snapshot:
+        """Write rows and put them into the log in one go.
+
+        Parameters
+        ----------
+        rows : mapping
+            Tables by kind and bucket; each has columns of `SCHEMA`.
+        before : Snapshot or None
+            The newest snapshot; None makes the table.
+        replaced : sequence of File
+            Files whose rows stand in `rows` now.
+        keyed : bool
+            Whether facts of one set stand side by side, in the order of the sets.
+
+        Returns
+        -------
+        Snapshot
+            The table after it.
+
+        Raises
+        ------
+        ArchiveError
+            When it cannot be written: nothing has changed then.
+        """
+        version = 0 if before is None else before.version + 1
+        with _told(self.root, "written"):
+            made = [
+                write_file(self.root, key, table, version, keyed=keyed)
+                for key, table in sorted(rows.items())
+                if len(table)
+            ]
+            self._log(made, replaced, before)
+        gone = {each.path for each in replaced}
+        kept = () if before is None else before.files
+        return Snapshot(
+            self.root, version, (*(each for each in kept if each.path not in gone), *made)
+        )
+
+    def _log(self, made: list[File], gone: Sequence[File], before: Snapshot | None) -> None:
+        """Commit files that were written."""
+        lake = self._library
+        schema = lake.Schema.from_arrow(SCHEMA)
+        adds = [_addition(lake, each, self.root, is_new=not gone) for each in made]
+        try:
+            if before is None:
+                lake.transaction.create_table_with_add_actions(
+                    str(self.root),
+                    schema,
+                    adds,
+                    mode="error",
+                    partition_by=list(PARTITIONS),
+                    name=NAME,
+                    description=json.dumps({"format": FORMAT}),
+                )
+                return
+            table = lake.DeltaTable(str(self.root))
+            if table.version() != before.version:
+                raise ArchiveError(
+                    f"somebody else wrote the archive {self.root} meanwhile (version "
+                    f"{table.version()}, not {before.version}); nothing was written: try again",
+                    retryable=True,
+                )
+            removes = [_removal(lake, each, self.root) for each in gone]
+            table.create_write_transaction(
+                [*adds, *removes], "append", schema, partition_by=list(PARTITIONS)
+            )
+        except lake.exceptions.DeltaError as error:
+            raise OSError(str(error)) from error
+
+    def tidy(self, before: Snapshot) -> int:
+        """Delete data files that neither the newest commit nor an earlier snapshot knows.
+
+        Parameters
+        ----------
+        before : Snapshot
+            Its files stay too: somebody may be reading them.
+
+        Returns
+        -------
+        int
+            How many files were deleted.
+        """
+        table = self._table()
+        table.create_checkpoint()
+        known = {each.path for each in (*self.snapshot().files, *before.files)}
+        unknown = [each for each in self.data_files() if each not in known]
+        for each in unknown:
+            (self.root / each).unlink(missing_ok=True)
+        return len(unknown)
+
+    def data_files(self) -> list[str]:
+        """Return the data files that lie in the folder, whether the log knows them or not.
+
+        Returns
+        -------
+        list of str
+            Paths below the folder.
+        """
+        found = self.root.glob(f"{PARTITIONS[0]}=*/{PARTITIONS[1]}=*/*.parquet")
+        return sorted(each.relative_to(self.root).as_posix() for each in found)
+
+
+def is_lake(folder: str | os.PathLike[str]) -> bool:
+    """Tell whether a folder holds an archive.
+
+    Parameters
+    ----------
+    folder : path
+        The folder.
+
+    Returns
+    -------
+    bool
+        Whether it has a log.
+    """
+    log = Path(folder).expanduser() / _LOG
+    return log.is_dir() and any(log.glob("*.json"))
+
+
+def bucket_of(instance_id: str, parts: int) -> str:
+    """Return the part that an instance's rows lie in.
+
+    Parameters
+    ----------
+    instance_id : str
+        The instance.
+    parts : int
+        How many parts there are.
+
+    Returns
+    -------
+    str
+        Number and count, such as ``03of16``.
+    """
+    return f"{zlib.crc32(instance_id.encode()) % parts:02}of{parts:02}"
+
+
+def _addition(lake: Any, file: File, root: Path, *, is_new: bool) -> Any:  # noqa: ANN401
+    """Return what the log says of a file that came."""
+    moment = int((root / file.path).stat().st_mtime * 1000)
+    values = {"kind": file.kind, "bucket": file.bucket}
+    return lake.transaction.AddAction(
+        file.path, file.size, values, moment, is_new, json.dumps(file.stats)
+    )
+
+
+def _removal(lake: Any, file: File, root: Path) -> Any:  # noqa: ANN401
+    """Return what the log says of a file whose rows stand elsewhere now."""
+    moment = int((root / file.path).stat().st_mtime * 1000)
+    values = {"kind": file.kind, "bucket": file.bucket}
+    return lake.transaction.RemoveAction(
+        file.path,
+        data_change=False,
+        deletion_timestamp=moment,
+        size=file.size,
+        partition_values=values,
+    )
+
+
+def _format_of(root: Path, metadata: Any) -> int:  # noqa: ANN401 - Delta's metadata
+    """Return the format of an archive; refuse what is none, or one of a later version."""
+    try:
+        said = int(json.loads(metadata.description or "{}")["format"])
+    except (ValueError, KeyError, TypeError):
+        raise ArchiveError(f"{root} is a Delta table, but no archive of obanalytics") from None
+    if said > FORMAT:
+        raise ArchiveError(
+            f"the archive {root} has format {said}; this version reads up to {FORMAT}: "
+            "install a newer obanalytics"
+        )
+    return said
+
+
+def _strangers(root: Path) -> list[str]:
+    """Return what lies in a folder and is not ours."""
+    ours = {_LOCK, _WRITER, _LOG}
+    return sorted(
+        each.name
+        for each in root.iterdir()
+        if each.name not in ours and not each.name.startswith(f"{PARTITIONS[0]}=")
+    )
+
+
+def _writer(root: Path) -> str:
+    """Say who is writing, as far as is known."""
+    try:
+        who = json.loads((root / _WRITER).read_text("utf-8"))
+        return f"process {who['pid']} on {who['host']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
+
+
+@contextmanager
+def _told(root: Path, done: str) -> Iterator[None]:
+    """Turn errors of the file system into one that says what is the matter."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise ArchiveError(
+            f"the archive {root} cannot be {done}: {error}; what it held before is intact"
+        ) from error

@@ -1,0 +1,202 @@
+"""Write and read the data files of an archive: their columns, encodings and bounds."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+PARTITIONS = ("kind", "bucket")
+_KEYED = "-keyed.parquet"
+_ROW_GROUP = 1 << 17
+# Written often and compared as one code each; all other text is nearly always another.
+LABELS = (
+    "instance_id",
+    "tenant_id",
+    "tenant_name",
+    "data_backup_mode",
+    "status",
+    "validity",
+    "backup_mode",
+    "backup_object_type",
+    "trigger_mode",
+    "storage_class",
+)
+_REPEATED = (*LABELS, "cluster_backup_set_id", "size_gib", "begun", "seen", "run")
+_TIMES = ("start_time", "end_time", "checkpoint")
+
+
+# Every column that any kind of row has; what a kind does not have is null in it.
+SCHEMA = pa.schema(
+    [
+        ("kind", pa.string()),
+        ("bucket", pa.string()),
+        ("run", pa.int64()),
+        ("instance_id", pa.string()),
+        ("seen", pa.timestamp("us", tz="UTC")),
+        # of a cluster or tenant set
+        ("gone", pa.bool_()),
+        ("begun", pa.timestamp("us", tz="UTC")),
+        ("cluster_backup_set_id", pa.string()),
+        ("backup_set_id", pa.string()),
+        ("tenant_id", pa.string()),
+        ("tenant_name", pa.string()),
+        ("data_backup_mode", pa.string()),
+        ("status", pa.string()),
+        ("validity", pa.string()),
+        ("start_time", pa.timestamp("us", tz="UTC")),
+        ("end_time", pa.timestamp("us", tz="UTC")),
+        ("checkpoint", pa.timestamp("us", tz="UTC")),
+        ("size_gib", pa.float64()),
+        ("backup_mode", pa.string()),
+        ("backup_object_type", pa.string()),
+        ("trigger_mode", pa.string()),
+        ("storage_class", pa.string()),
+        ("data_version", pa.int64()),
+        ("download_enabled", pa.bool_()),
+        ("download_task_id", pa.int64()),
+        ("tenant_sets", pa.int64()),
+        ("extra", pa.string()),
+        # of a fetch of one instance
+        ("asked_start", pa.timestamp("us", tz="UTC")),
+        ("asked_end", pa.timestamp("us", tz="UTC")),
+        ("download_checked", pa.bool_()),
+        ("ok", pa.bool_()),
+        ("error", pa.string()),
+        ("endpoint", pa.string()),
+        ("planned", pa.int64()),
+        ("pages", pa.int64()),
+        ("sets", pa.int64()),
+        ("tenant_rows", pa.int64()),
+        ("new", pa.int64()),
+        ("changed", pa.int64()),
+        ("went", pa.int64()),
+        # of a response
+        ("page", pa.int64()),
+        ("body", pa.binary()),
+    ]
+)
+
+
+def empty(columns: Sequence[str]) -> pa.Table:
+    """Return a table of no rows.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Its columns.
+
+    Returns
+    -------
+    pyarrow.Table
+        Typed as `SCHEMA`, labels dictionary-encoded.
+    """
+    fields = []
+    for name in columns:
+        kind = SCHEMA.field(name).type
+        fields.append((name, pa.dictionary(pa.int32(), kind) if name in LABELS else kind))
+    return pa.schema(fields).empty_table()
+
+
+class File(NamedTuple):
+    """One data file, as the log knows it."""
+
+    path: str
+    kind: str
+    bucket: str
+    rows: int
+    size: int
+    stats: dict[str, dict[str, Any]]
+
+    @property
+    def keyed(self) -> bool:
+        """Whether facts of one set stand side by side in it, in the order of the sets."""
+        return self.path.endswith(_KEYED)
+
+    def may_hold(self, name: str, values: Collection[str]) -> bool:
+        """Tell whether a text column can hold one of some values, by the log's bounds."""
+        low, high = (self.stats.get(side, {}).get(name) for side in ("minValues", "maxValues"))
+        return low is None or high is None or any(low <= value <= high for value in values)
+
+
+def read_some(
+    rows: pq.ParquetFile, columns: list[str], wanted: pa.Array | None, begun: int | None
+) -> pa.Table:
+    """Read the rows of some instances, or of what began late enough: only where there are any."""
+    groups: list[int] = []
+    masks: list[pa.Array] = []
+    by = [n for n, asked in (("instance_id", wanted), ("begun", begun)) if asked is not None]
+    for group in range(rows.num_row_groups):
+        part = rows.read_row_group(group, by)
+        mask = None
+        if wanted is not None:
+            mask = pc.is_in(part["instance_id"], wanted)
+        if begun is not None:
+            began = part["begun"].combine_chunks().view(pa.int64())
+            late = pc.fill_null(pc.greater_equal(began, begun), fill_value=True)
+            mask = late if mask is None else pc.and_(mask, late)
+        if pc.any(mask).as_py():
+            groups.append(group)
+            masks += mask.chunks if isinstance(mask, pa.ChunkedArray) else [mask]
+    if not groups:
+        return empty(columns)
+    mask = pa.chunked_array(masks)
+    found = rows.read_row_groups(groups, columns)
+    return found if pc.all(mask).as_py() else found.filter(mask)
+
+
+def write_file(
+    root: Path, key: tuple[str, str], table: pa.Table, version: int, *, keyed: bool
+) -> File:
+    """Write one data file; whatever an attempt that died left under its name is replaced."""
+    kind, bucket = key
+    ending = _KEYED if keyed else ".parquet"
+    path = f"kind={kind}/bucket={bucket}/{version:012}{ending}"
+    whole = root / path
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    names = table.column_names
+    encodings: dict[str, str] = {n: "DELTA_BINARY_PACKED" for n in _TIMES if n in names}
+    table = table.replace_schema_metadata(None)
+    with whole.open("wb") as file:
+        pq.write_table(
+            table,
+            file,
+            row_group_size=_ROW_GROUP if kind != "page" else 64,
+            compression="zstd",
+            compression_level=1 if kind != "page" else 9,
+            use_dictionary=[n for n in _REPEATED if n in names],
+            column_encoding=encodings,
+            store_schema=False,
+            write_page_checksum=True,  # what `Archive.check` finds rotten bits by
+        )
+        file.flush()
+        os.fsync(file.fileno())
+    return File(path, kind, bucket, len(table), whole.stat().st_size, _stats(table))
+
+
+def _stats(table: pa.Table) -> dict[str, Any]:
+    """Return the bounds that readers use to pass a file by."""
+    stats: dict[str, Any] = {"numRecords": len(table), "minValues": {}, "maxValues": {}}
+    found = pc.min_max(table["instance_id"].cast(pa.string()))
+    stats["minValues"]["instance_id"] = found["min"].as_py()
+    stats["maxValues"]["instance_id"] = found["max"].as_py()
+    stats["nullCount"] = {"instance_id": table["instance_id"].null_count}
+    return stats
+
+
+def file_of(action: dict[str, Any]) -> File:
+    """Return a data file as the log tells of it."""
+    partition = action["partition"]
+    bounds = {
+        "minValues": {k: v for k, v in (action.get("min") or {}).items() if isinstance(v, str)},
+        "maxValues": {k: v for k, v in (action.get("max") or {}).items() if isinstance(v, str)},
+    }
+    rows, size = int(action["num_records"]), int(action["size_bytes"])
+    return File(action["path"], partition["kind"], partition["bucket"], rows, size, bounds)
