@@ -220,7 +220,27 @@ def anomalies(
     Benjamini, Y. and Hochberg, Y. (1995). Controlling the false discovery rate. Journal of the
     Royal Statistical Society B 57, 289-300.
     """
-    rule = _checked(window, min_n, threshold, fdr)
+    rule = checked(window, min_n, threshold, fdr)
+    return suspects(sets, rule, as_of, fdr).drop(columns=["apart", "called"])
+
+
+def suspects(
+    sets: BackupSets | pd.DataFrame, rule: Rule, as_of: Instant | None, fdr: float | None
+) -> pd.DataFrame:
+    """Find anomalies, and tell what they are ranked by.
+
+    Parameters
+    ----------
+    sets, as_of, fdr
+        As in `anomalies`.
+    rule : Rule
+        What a set is compared with.
+
+    Returns
+    -------
+    DataFrame
+        As `anomalies` returns it, `apart`, |log factor|, and `called`, the newest name.
+    """
     runs = _by_class(sets, as_of)
     clocks = _clocks(sets, runs)
     parts, judged = [], 0
@@ -235,17 +255,16 @@ def anomalies(
             parts.append(found)
             judged += count
     found = _joined(parts)
-    q_value = _q_values(found, judged)
-    keep = np.abs(found.z) >= threshold
+    q_value = q_values(found, judged)
+    keep = np.abs(found.z) >= rule.threshold
     keep &= q_value <= (1.0 if fdr is None else fdr)
     made = _table(runs, found.take(keep), q_value[keep], clocks)
-    about = {"units": dict(_UNITS), "window": window, "min_n": min_n, "threshold": threshold}
-    made.attrs = {**about, "fdr": fdr, "judged": judged}
+    made.attrs = {"units": dict(_UNITS), **rule._asdict(), "fdr": fdr, "judged": judged}
     return made
 
 
-def _checked(window: int, min_n: int, threshold: float, fdr: float | None) -> Rule:
-    """Return what was asked for."""
+def checked(window: int, min_n: int, threshold: float, fdr: float | None) -> Rule:
+    """Return what was asked for, as `anomalies` takes it; refuse what is out of range."""
     if min_n < 4:  # noqa: PLR2004 - the MAD of three says nothing
         raise ValueError(f"min_n must be at least 4, not {min_n!r}")
     if window < min_n:
@@ -444,8 +463,8 @@ def _joined(parts: list[Found]) -> Found:
     return Found(*columns)
 
 
-def _q_values(found: Found, judged: int) -> Floats:
-    """Return the share of false ones among all that are no less unusual than each."""
+def q_values(found: Found, judged: int) -> Floats:
+    """Return the share of false ones among all that are no less unusual than each of `judged`."""
     from scipy.special import stdtr  # noqa: PLC0415 - importing scipy costs; most commands need none
 
     sides = np.where(found.kind <= _LARGE, 2, 1)
@@ -524,7 +543,8 @@ def _table(runs: Runs, found: Found, q_value: Floats, clocks: Ints | None) -> pd
     timed = (found.kind > _LARGE).astype(np.int8)
     columns["unit"] = pd.Categorical.from_codes(timed, pd.Index(["GiB", "s"], dtype="str"))
     columns |= {"factor": found.observed / found.usual, "z": found.z, "q_value": q_value}
-    columns["n"] = found.n.astype(np.int64)
+    columns |= {"n": found.n.astype(np.int64), "apart": np.abs(found.apart)}
+    columns["called"] = runs.heads["tenant_name"].array.take(series)
     made = pd.DataFrame(columns)
     for name in made.columns[made.dtypes == "category"]:
         made[name] = made[name].cat.remove_unused_categories()

@@ -113,7 +113,7 @@ def duration_changes(
     table = _table(runs, _heads(runs, series), _measured(runs, first, low, high))
     table = table.join(_together(runs, series, first, table["factor"].to_numpy()))
     table = table.assign(set_before=_ids(runs, first - 1), set_after=_ids(runs, first))
-    table["sentence"] = pd.array(_sentences(table), dtype="string")
+    table["sentence"] = pd.array(sentences(table), dtype="string")
     table.attrs = {
         "units": dict(_UNITS),
         "min_size": min_size,
@@ -234,8 +234,19 @@ def _ids(runs: Runs, entries: Ints) -> Any:  # noqa: ANN401 - an array of texts
     return pd.array(ids.astype(object), dtype="string")
 
 
-def _sentences(table: pd.DataFrame) -> list[str]:
-    """Say of each change what it is."""
+def sentences(table: pd.DataFrame) -> list[str]:
+    """Say of each change what it is.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What `duration_changes` returns, before that.
+
+    Returns
+    -------
+    list of str
+        Tenants are called so that those of the table can be told apart.
+    """
     names = tenant_labels(table) if len(table) else []
     rows = zip(names, table.itertuples(index=False), strict=True)
     return [_sentence(name, row) for name, row in rows]

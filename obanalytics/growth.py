@@ -186,7 +186,7 @@ def size_growth(
     steps = _measured(points, steps, raw, log)._replace(level=None)
     made = points.heads.assign(sets=points.sets, n=np.diff(points.bounds), **_ends(points))
     made = made.assign(**_rates(raw, log))
-    made["growth_share"] = _shares(made)
+    made["growth_share"] = shares(made)
     made["churn_percent_per_day"] = _churn(runs, by, len(made))
     made = made.assign(**_tests(raw, week.there), **_newest_steps(points, steps))
     made["thinned"] = raw.thinned
@@ -356,8 +356,19 @@ def _rates(raw: Lines, log: Lines) -> dict[str, Any]:
     return rates
 
 
-def _shares(made: pd.DataFrame) -> Any:  # noqa: ANN401 - an array
-    """Return what share each series has in the growth of those of its mode that grow."""
+def shares(made: pd.DataFrame) -> Any:  # noqa: ANN401 - an array
+    """Return what share each series has in the growth of those of its mode that grow.
+
+    Parameters
+    ----------
+    made : DataFrame
+        Growth: `full` and `gib_per_day` of every series.
+
+    Returns
+    -------
+    ndarray of float
+        NaN where there is no slope.
+    """
     slope = made["gib_per_day"].to_numpy()
     rise = np.where(slope > 0, slope, 0.0)
     mode = made["full"].to_numpy(dtype="float64", na_value=2.0).astype(np.int64)

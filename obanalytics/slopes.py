@@ -459,7 +459,7 @@ class _Block:
             whole[tied] -= _ties(ordered[tied])
         if self.together:
             whole -= _ties(self.t)
-        return np.asarray(np.maximum(whole, 0.0), np.float64)
+        return np.asarray(np.maximum(whole, 0.0) / 18.0, np.float64)
 
     def inflation(self, slope: Floats, how: str) -> Floats:
         """Return by what correlation between neighbours inflates the variance of S."""
@@ -494,10 +494,11 @@ class _Block:
         if self.place is None:
             return rest, (self.counts - 1.0) / self.counts
         rest = np.append(rest, np.full((rows, 1), np.nan), axis=1)
-        line = self.place // self.t.shape[2]
-        share = 1.0 / np.append(np.maximum(self.sizes, 1), np.ones((rows, 1), np.int64), axis=1)
-        near = (line[:, 1:] == line[:, :-1]) & (line[:, 1:] < self.t.shape[1])
-        alone = (np.take_along_axis(share, line[:, 1:], 1) * near).sum(axis=1)
+        line, lines = self.place // self.t.shape[2], self.t.shape[1]
+        near = (line[:, 1:] == line[:, :-1]) & (line[:, 1:] < lines)
+        spot = (np.arange(rows)[:, None] * lines + line[:, 1:])[near]
+        pairs = np.bincount(spot, minlength=rows * lines).reshape(rows, lines)
+        alone = (pairs / np.maximum(self.sizes, 1)).cumsum(axis=1)[:, -1]
         return np.take_along_axis(rest, self.place, 1), alone
 
     def _off_middle(self, rest: Floats, share: float) -> Floats:
@@ -506,7 +507,9 @@ class _Block:
         Ties get the mean of their ranks where there are more than a share of them.
         """
         wide = rest.shape[1]
-        order = np.argsort(rest, axis=1)
+        # Of ties the earlier comes first, however much filling stands behind: a series' answer is
+        # not to depend on which others are fitted with it.
+        order = np.argsort(rest, axis=1, kind="stable")
         ordered = np.take_along_axis(rest, order, 1)
         ranks = np.empty(rest.shape)
         np.put_along_axis(ranks, order, np.arange(wide, dtype=np.float64)[None, :], 1)
@@ -544,13 +547,13 @@ def _select(slopes: Floats, ranks: Ints) -> Floats:
 
 
 def _weight(sizes: Ints) -> Floats:
-    """Return k (k - 1) (2k + 5) / 18."""
+    """Return k (k - 1) (2k + 5): whole numbers, of which sums are exact."""
     k = sizes.astype(np.float64)
-    return np.asarray(k * (k - 1) * (2 * k + 5) / 18.0, np.float64)
+    return np.asarray(k * (k - 1) * (2 * k + 5), np.float64)
 
 
 def _ties(ordered: Floats) -> Floats:
-    """Return what ties take from the variance of S of each row."""
+    """Return what ties take from 18 times the variance of S of each row."""
     rows, wide = len(ordered), ordered.shape[-1]
     new = np.ones(ordered.shape, bool)
     new[..., 1:] = ordered[..., 1:] != ordered[..., :-1]  # NaN is unlike NaN

@@ -355,7 +355,6 @@ def _middles(table: Any) -> Any:  # noqa: ANN401 - arrays
 
 def _running_mean(values: Floats, series: Any) -> Floats:  # noqa: ANN401 - an array
     """Return the mean of the seven values around each, of those of its series."""
-    total = np.concatenate([[0.0], np.cumsum(values)])
     new = np.flatnonzero(np.diff(series)) + 1
     head = np.zeros(len(series), np.int64)
     head[new] = new
@@ -363,7 +362,11 @@ def _running_mean(values: Floats, series: Any) -> Floats:  # noqa: ANN401 - an a
     end = np.append(new, len(series))[np.searchsorted(new, np.arange(len(series)), "right")]
     place = np.arange(len(series))
     low, high = np.maximum(place - 3, head), np.minimum(place + 4, end)
-    return np.asarray((total[high] - total[low]) / (high - low), np.float64)
+    total = np.zeros(len(values))
+    for apart in range(-3, 4):  # no running sum: its rounding hangs on the series before
+        there = (place + apart >= low) & (place + apart < high)
+        total += np.where(there, values[np.clip(place + apart, 0, len(values) - 1)], 0.0)
+    return np.asarray(total / (high - low), np.float64)
 
 
 def weekdays(days: Floats, bounds: Any) -> Week:  # noqa: ANN401 - an array

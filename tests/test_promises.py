@@ -307,7 +307,7 @@ def test_the_way_of_a_call_is_short() -> None:
     growth = ob.size_growth(sets)
     ob.plot_growth(growth)  # everything is imported
     assert files_visited(lambda: ob.plot_growth(growth)) == {
-        *("canvas", "carry", "dots", "lanes", "strips", "ticks", "wording"),
+        *("canvas", "carry", "dots", "lanes", "letters", "strips", "ticks", "wording"),
     }
 
 
