@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from obanalytics.schema import BackupSets, Duration, Instant
     from obanalytics.syncing import Sync
 
-_AUTO_FILES = 400
-"""With so many files that could be put together a sync ends with `compact`."""
+_AUTO_FILES = 200
+"""With so many files a part that could be put together a sync ends with `compact`."""
 
 
 class Archive:
@@ -57,6 +57,11 @@ class Archive:
     def path(self) -> Any:  # noqa: ANN401 - a pathlib.Path
         """The archive's folder."""
         return self._lake.root
+
+    def _must_exist(self) -> None:
+        """Refuse a folder that is not there, instead of making it."""
+        if not self.path.is_dir():
+            self._lake.snapshot()
 
     def __repr__(self) -> str:
         """Return the folder, and what was asked when."""
@@ -144,8 +149,9 @@ class Archive:
         with self._lake.writing(patience):
             run = Run(self._lake, client, plan)
             result = run.go(instance_ids, progress)
-            if run.snapshot is not None and loose(run.snapshot) > _AUTO_FILES:
-                compacted(self._lake, run.snapshot, None)
+            state = run.snapshot
+            if state is not None and loose(state) > _AUTO_FILES * state.parts:
+                compacted(self._lake, state, state.parts)
         return result
 
     def load(
@@ -274,6 +280,7 @@ class Archive:
         """
         if parts is not None and (not isinstance(parts, int) or not 1 <= parts <= 4096):  # noqa: PLR2004
             raise ValueError(f"parts must be a whole number from 1 to 4096, not {parts!r}")
+        self._must_exist()
         with self._lake.writing(as_duration(wait, "wait").total_seconds()):
             return len(compacted(self._lake, self._lake.snapshot(), parts).files)
 
@@ -295,5 +302,6 @@ class Archive:
         ArchiveError
             When responses were not kept: nothing has changed then.
         """
+        self._must_exist()
         with self._lake.writing(as_duration(wait, "wait").total_seconds()):
             return rebuilt(self._lake, self._lake.snapshot())

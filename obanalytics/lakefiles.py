@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -155,16 +156,16 @@ def read_some(
 def write_file(
     root: Path, key: tuple[str, str], table: pa.Table, version: int, *, keyed: bool
 ) -> File:
-    """Write one data file; whatever an attempt that died left under its name is replaced."""
+    """Write one data file, under a name of its own: what is committed is never touched."""
     kind, bucket = key
     ending = _KEYED if keyed else ".parquet"
-    path = f"kind={kind}/bucket={bucket}/{version:012}{ending}"
+    path = f"kind={kind}/bucket={bucket}/{version:012}-{uuid4().hex[:12]}{ending}"
     whole = root / path
     whole.parent.mkdir(parents=True, exist_ok=True)
     names = table.column_names
     encodings: dict[str, str] = {n: "DELTA_BINARY_PACKED" for n in _TIMES if n in names}
     table = table.replace_schema_metadata(None)
-    with whole.open("wb") as file:
+    with whole.open("xb") as file:
         pq.write_table(
             table,
             file,

@@ -193,9 +193,8 @@ class Book:
             self.head = _new_set(table, [numbers for numbers, _ in parts])
         else:
             key = _packed(table, parts)
-            if (seen[1:] < seen[:-1]).any():  # a server's clock went back, or another one's is late
-                self.order = np.lexsort((seen, key))
-            elif not (key[1:] > key[:-1]).all():
+            # What was asked last is the newest, whatever the service's clock said then.
+            if not (key[1:] > key[:-1]).all():
                 self.order = np.argsort(key, kind="stable")
             if self.order is not None:
                 key, seen = key[self.order], seen[self.order]

@@ -213,7 +213,7 @@ def _recall(
         failed=_failed(fetches, answered),
         notes=notes,
     )
-    newest = answered["seen"].max()
+    newest = answered.drop_duplicates("instance_id", keep="last")["seen"].max()
     return stand_in(BackupSets(**frames, window=window, as_of=newest, source=source))
 
 
@@ -254,6 +254,13 @@ def _notes(fetches: pd.DataFrame, answered: pd.DataFrame, window: Window | None)
         f"instance {name} answered last at {instant_text(seen)}: what happened since was not "
         "asked, and is no gap by itself"
         for name, seen in last[last < newest - STALE].items()
+    ]
+    full = answered[answered["asked_start"].isna()]
+    whole = full.groupby("instance_id", observed=True)["seen"].max()
+    notes += [
+        f"instance {name} was last asked for everything at {instant_text(seen)}: older sets that "
+        "went since still count as there"
+        for name, seen in whole[whole < last.reindex(whole.index) - STALE].items()
     ]
     tail = fetches.drop_duplicates("instance_id", keep="last")
     bad = tail[~tail["ok"] & tail["instance_id"].isin(set(last.index))]

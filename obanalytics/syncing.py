@@ -189,7 +189,8 @@ class Run:
             told = watch(progress, len(pending), stack)
             try:
                 self._walk(pending, told)
-                newest = max((c["seen"].max() for c in self.committed), default=None)
+                said = [c.loc[c["ok"], "seen"].max() for c in self.committed if c["ok"].any()]
+                newest = max(said, default=self.plan.now)
                 stale = [
                     each
                     for each in ids
@@ -213,12 +214,10 @@ class Run:
         numbers = ints(fetches["run"])
         for number in np.unique(numbers)[::-1]:
             run = fetches.filter(pa.array(numbers == number)).to_pandas()
-            if (
-                len(run) >= run["planned"].max()
-                or not run["asked_start"].map(self._asks_no_more_than).all()
-                or (run["download_checked"] != self.plan.check_download).any()
-                or done.keys() >= ids
-            ):
+            asked_less = not run["asked_start"].map(self._asks_no_more_than).all()
+            if asked_less or (run["download_checked"] != self.plan.check_download).any():
+                continue  # such as the hourly runs between two nightly ones
+            if len(run) >= run["planned"].max() or done.keys() >= ids:
                 break
             good = run[run["ok"] & run["instance_id"].isin(ids)]
             found = zip(good["instance_id"].astype(str), good["seen"], strict=True)
@@ -248,8 +247,13 @@ class Run:
         try:
             for instance_id, pages in walk:
                 self._take(instance_id, pages)
+                if self.ends is not None and monotonic() > self.ends:
+                    raise _LateError
                 if self.rows >= BATCH_ROWS or len(self.came) >= BATCH_INSTANCES:
                     self._commit()
+        except KeyboardInterrupt:
+            self._commit()  # the next run goes on from here
+            raise
         finally:
             walk.close()
         self._commit()
@@ -292,8 +296,7 @@ class Run:
         rows: dict[tuple[str, str], pa.Table] = {}
         tables = {**facts, "fetch": fetches}
         if self.plan.keep_responses:
-            brought = counts.index[counts.sum(axis=1) > 0]
-            tables["page"] = self._pages(set(brought))
+            tables["page"] = self._pages()
         for kind, table in tables.items():
             for bucket, part in dealt(table, self.parts):
                 rows[kind, bucket] = part
@@ -336,10 +339,9 @@ class Run:
         }
         return pa.table(columns).select(FETCH)
 
-    def _pages(self, brought: set[str]) -> pa.Table:
-        """Return the responses as they came, of instances that told something new."""
-        kept = {i: came for i, came in self.came.items() if i in brought}
-        every = [(i, came.seen, p) for i, came in kept.items() for p in came.pages]
+    def _pages(self) -> pa.Table:
+        """Return the responses as they came."""
+        every = [(i, came.seen, p) for i, came in self.came.items() for p in came.pages]
         moments = pa.array([seen for _, seen, _ in every], pa.int64()).cast(_UTC)
         return pa.table(
             {

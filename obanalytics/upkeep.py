@@ -147,6 +147,8 @@ def problems(lake: Lake, snapshot: Snapshot) -> pd.DataFrame:
     """
     found: list[tuple[str, str, str]] = []
     for file in snapshot.files:
+        if not (snapshot.root / file.path).exists() and lake.snapshot().version != snapshot.version:
+            raise FileNotFoundError(file.path)  # replaced meanwhile: `reading` looks again
         found += [("error", file.path, what) for what in _file_problems(snapshot, file)]
     known = {each.path for each in snapshot.files}
     left = "not in the log: replaced, or left by a process that died; compact() deletes it in time"
@@ -258,8 +260,6 @@ def _replayed(lake: Lake, fetches: pd.DataFrame, pages: pa.Table) -> dict[str, p
         for row in group.to_dict("records"):
             instance_id = str(row["instance_id"])
             kept = sorted(bodies.get((run, instance_id), []))
-            if not row["new"] + row["changed"] + row["went"]:
-                continue  # nothing was otherwise than before
             if len(kept) != row["pages"]:
                 raise ArchiveError(
                     f"the archive {lake.root} cannot be rebuilt: of run {run}, instance "
