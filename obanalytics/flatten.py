@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from obanalytics.errors import DataError
 from obanalytics.frames import COLUMNS, PARTS_OF_A_TENANT, STATES
+from obanalytics.packing import by_two
 from obanalytics.wire import LABELS, NO_TIME, FieldError, is_full, parse_times, state_of
 
 if TYPE_CHECKING:
@@ -406,7 +407,7 @@ class _Columns:
         start = np.where(came.start == NO_TIME, np.iinfo(np.int64).max, came.start)[kept]
         ranks = _ranks(self.table["tenant_id"])[came.code[kept]]
         group = _ranks(self.instances)[came.instance[kept]] * (len(ranks) + 1) + ranks
-        order = _by_two(group, start)
+        order = by_two(group, start)
         group, start = group[order], start[order]
         if ((group[1:] == group[:-1]) & (start[1:] == start[:-1])).any():
             ids = came.ids.take(pa.array(kept[order]))
@@ -516,17 +517,6 @@ class _Columns:
         """Add to the number of rows that a note is about."""
         if rows:
             self.notes[note] = self.notes.get(note, 0) + rows
-
-
-def _by_two(high: Integers, low: Integers) -> Integers:
-    """Return the order by two columns; by one sort of both packed into 64 bits where they fit."""
-    if not len(low):
-        return np.arange(0)
-    spread = low.max() - low.min() if low.max() < np.iinfo(np.int64).max else -1
-    bits = int(spread).bit_length()
-    if spread < 0 or bits + int(high.max()).bit_length() > 63:  # noqa: PLR2004 - and the sign
-        return np.lexsort((low, high))
-    return np.argsort((high << bits) | (low - low.min()))
 
 
 def _ranks(values: Sequence[Any]) -> Integers:

@@ -28,6 +28,7 @@ from obanalytics.lakefiles import (
     empty,
     file_of,
     read_some,
+    read_whole,
     write_file,
 )
 
@@ -138,7 +139,7 @@ class Snapshot:
             labels = [name for name in columns if name in LABELS]
             rows = pq.ParquetFile(self.root / file.path, read_dictionary=labels)
             if wanted is None and begun is None:
-                return rows.read(list(columns), use_threads=one)
+                return read_whole(rows, list(columns), use_threads=one)
             return read_some(rows, list(columns), wanted, begun)
 
         if one:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -125,6 +126,59 @@ class File(NamedTuple):
         """Tell whether a text column can hold one of some values, by the log's bounds."""
         low, high = (self.stats.get(side, {}).get(name) for side in ("minValues", "maxValues"))
         return low is None or high is None or any(low <= value <= high for value in values)
+
+
+def read_whole(rows: pq.ParquetFile, columns: list[str], *, use_threads: bool) -> pa.Table:
+    """Read columns; what the file's bounds tell to be the same in every row is not decoded."""
+    same = _constants(rows, columns)
+    rest = [name for name in columns if name not in same]
+    count = rows.metadata.num_rows
+    found = rows.read(rest, use_threads=use_threads)
+    made = {name: _repeated(name, value, count) for name, value in same.items()}
+    return pa.table([made.get(n, found[n] if n in rest else None) for n in columns], names=columns)
+
+
+def _constants(rows: pq.ParquetFile, columns: list[str]) -> dict[str, Any]:
+    """Return the columns whose every row holds one value, with the value; None: nothing at all."""
+    meta = rows.metadata
+    place = {meta.schema.column(n).name: n for n in range(len(meta.schema))}
+    found: dict[str, Any] = {}
+    for name in columns:
+        values = set()
+        for group in range(meta.num_row_groups):
+            stats = meta.row_group(group).column(place[name]).statistics
+            values.add(_only_value(stats, meta.row_group(group).num_rows))
+            if len(values) > 1 or _SEVERAL in values:
+                break
+        if len(values) == 1 and _SEVERAL not in values:
+            found[name] = values.pop()
+    return found
+
+
+_SEVERAL = object()
+
+
+def _only_value(stats: Any, count: int) -> Any:  # noqa: ANN401 - Parquet's statistics; any value
+    """Return the value of all rows of a row group, or that there are several."""
+    if stats is None:
+        return _SEVERAL
+    if stats.has_null_count and stats.null_count == count:
+        return None
+    if stats.has_null_count and not stats.null_count and stats.has_min_max:
+        return stats.min if stats.min == stats.max else _SEVERAL
+    return _SEVERAL
+
+
+def _repeated(name: str, value: Any, count: int) -> pa.Array:  # noqa: ANN401 - any value
+    """Return a column that holds one value."""
+    kind = SCHEMA.field(name).type
+    if name in LABELS:
+        numbers = pa.array(
+            np.zeros(count, np.int32), mask=np.ones(count, bool) if value is None else None
+        )
+        names = pa.array([] if value is None else [value], kind)
+        return pa.DictionaryArray.from_arrays(numbers, names)
+    return pa.nulls(count, kind) if value is None else pa.repeat(pa.scalar(value, kind), count)
 
 
 def read_some(

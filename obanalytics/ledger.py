@@ -6,6 +6,7 @@ says so. Facts are Arrow tables; labels are dictionary-encoded.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -15,8 +16,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from obanalytics.frames import ARCHIVED, COLUMNS, STATES, TIME, cluster_start
-from obanalytics.lakefiles import LABELS, SCHEMA, empty
+from obanalytics.frames import ARCHIVED, COLUMNS, STATES, TIME
+from obanalytics.lakefiles import LABELS, empty
+from obanalytics.packing import by_two
 from obanalytics.wire import is_full, state_of
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ CONTENT = {
 _OWN = ("run", "seen", "gone")
 FACTS = {kind: (*_OWN, "begun", *content) for kind, content in CONTENT.items()}
 """The columns of a fact; `begun` is the start of the cluster set."""
+_THREADS = 2
 _UTC = pa.timestamp("us", tz="UTC")
 _DICTIONARY = pa.dictionary(pa.int32(), pa.string())
 
@@ -75,13 +78,15 @@ def ints(column: pa.ChunkedArray) -> Ints:
     return (whole.fill_null(NAT) if whole.null_count else whole).to_numpy(zero_copy_only=False)
 
 
-def codes(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
+def codes(column: pa.ChunkedArray, *, exact: bool = False) -> tuple[Ints, list[str]]:
     """Return labels as numbers.
 
     Parameters
     ----------
     column : pyarrow.ChunkedArray
         Dictionary-encoded text.
+    exact : bool
+        Whether every label of the dictionary is known to be there.
 
     Returns
     -------
@@ -99,8 +104,8 @@ def codes(column: pa.ChunkedArray) -> tuple[Ints, list[str]]:
     if len(names) == 1 and not column.null_count:
         return np.zeros(len(column), np.int8), names
     numbers = [_indices(chunk) for chunk in chunks]
-    there = np.zeros(len(names) + 1, bool)
-    for each in numbers:
+    there = np.full(len(names) + 1, exact)
+    for each in () if exact else numbers:
         there[each] = True
     labels = sorted(name for name, is_there in zip(names, there[:-1], strict=True) if is_there)
     place = {name: rank for rank, name in enumerate(labels)}
@@ -125,42 +130,6 @@ def _times(values: Ints) -> pa.Array:
     return pa.array(values, pa.int64(), mask=values == NAT).cast(_UTC)
 
 
-# --- facts out of frames -------------------------------------------------------------------------
-
-
-def facts_of(clusters: pd.DataFrame, tenants: pd.DataFrame) -> dict[str, pa.Table]:
-    """Return the content of two frames as Arrow tables.
-
-    Parameters
-    ----------
-    clusters, tenants : DataFrame
-        The two frames.
-
-    Returns
-    -------
-    dict of str to pyarrow.Table
-        By kind; without when they were seen.
-    """
-    made = {}
-    for kind, frame in (("cluster", clusters), ("tenant", tenants)):
-        columns = {name: _column(frame[name], name) for name in CONTENT[kind]}
-        begun = frame["start_time"] if kind == "cluster" else cluster_start(clusters, tenants)
-        made[kind] = pa.table({**columns, "begun": _column(begun, "begun")})
-    return made
-
-
-def _column(values: pd.Series, name: str) -> pa.Array:
-    """Return one column of a frame as Arrow."""
-    if name in LABELS:
-        numbers = values.cat.codes.to_numpy().astype(np.int32)
-        names = pa.array(values.cat.categories.astype("object"), pa.string())
-        return pa.DictionaryArray.from_arrays(pa.array(numbers, mask=numbers < 0), names)
-    made = pa.Array.from_pandas(values)
-    if isinstance(made, pa.ChunkedArray):
-        made = made.combine_chunks()
-    return made.cast(SCHEMA.field(name).type)
-
-
 # --- facts by set --------------------------------------------------------------------------------
 
 
@@ -177,12 +146,23 @@ class Book:
         Whether facts of one set are known to stand side by side.
     in_order : bool
         Whether they are known to be in the order of `arranged`, too.
+    whole : bool
+        Whether nothing was left out of what was read.
+    sort : bool
+        Whether to make `sorted` at once.
     """
 
     def __init__(
-        self, table: pa.Table, kind: str, *, keyed: bool = False, in_order: bool = False
+        self,
+        table: pa.Table,
+        kind: str,
+        *,
+        keyed: bool = False,
+        in_order: bool = False,
+        whole: bool = False,
+        sort: bool = False,
     ) -> None:
-        self.table, self.kind, self.in_order = table, kind, in_order
+        self.table, self.kind, self.in_order, self.whole = table, kind, in_order, whole
         self.order: Ints | None = None
         """The rows, set by set; None: as they stand."""
         self._codes: dict[str, tuple[Ints, list[str]]] = {}
@@ -192,7 +172,11 @@ class Book:
         if keyed:
             self.head = _new_set(table, [numbers for numbers, _ in parts])
         else:
-            key = _packed(table, parts)
+            with ThreadPoolExecutor(1) as pool:  # each takes as long: side by side
+                ids = pool.submit(_numbered, table["backup_set_id"])
+                if sort:
+                    self.sorted = _in_order(self)
+                key = _packed(*ids.result(), parts)
             # What was asked last is the newest, whatever the service's clock said then.
             if not (key[1:] > key[:-1]).all():
                 self.order = np.argsort(key, kind="stable")
@@ -206,8 +190,13 @@ class Book:
     def codes(self, name: str) -> tuple[Ints, list[str]]:
         """Return a column of labels as numbers, as `codes` does."""
         if name not in self._codes:
-            self._codes[name] = codes(self.table[name])
+            self._codes[name] = codes(self.table[name], exact=self.whole)
         return self._codes[name]
+
+    @cached_property
+    def sorted(self) -> Ints:
+        """The rows by instance, tenant, start, set id and storage class."""
+        return _in_order(self)
 
     @cached_property
     def first(self) -> Ints:
@@ -235,13 +224,16 @@ def _new_set(table: pa.Table, parts: list[Ints]) -> Any:  # noqa: ANN401 - boole
     return np.append([True], fresh)
 
 
-def _packed(table: pa.Table, parts: list[tuple[Ints, list[str]]]) -> Ints:
+def _numbered(ids: pa.ChunkedArray) -> tuple[Ints, int]:
+    """Return a number for each id, equal where the ids are, and how many there are."""
+    if not len(ids):
+        return np.empty(0, np.int64), 0
+    made = ids.combine_chunks().dictionary_encode()
+    return made.indices.to_numpy(zero_copy_only=False).astype(np.int64), len(made.dictionary)
+
+
+def _packed(key: Ints, size: int, parts: list[tuple[Ints, list[str]]]) -> Ints:
     """Return a number for each row that is equal where the set is."""
-    if not len(table):
-        return np.empty(0, np.int64)
-    ids = table["backup_set_id"].combine_chunks().dictionary_encode()
-    key = ids.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    size = len(ids.dictionary)
     for numbers, labels in parts:
         width = len(labels) + 1
         if size * width > NEVER >> 1:
@@ -318,7 +310,7 @@ def news(known: pa.Table, came: pa.Table, asked: Mapping[str, Asked], kind: str,
     count = len(state)
     names = ["instance_id", "storage_class", *(["tenant_id"] if kind == "tenant" else [])]
     parts = [codes(both[name]) for name in names]
-    key = _packed(both, parts)
+    key = _packed(*_numbered(both["backup_set_id"]), parts)
     order = np.argsort(key, kind="stable")  # of a set in both, what was known comes first
     pair = np.flatnonzero(key[order][1:] == key[order][:-1])
     old, new = order[pair], order[pair + 1]
@@ -472,7 +464,8 @@ def arranged(book: Book) -> Ints:
         Rows of the book's table; facts of one set in the order in which they were seen.
     """
     counts = np.diff(np.append(book.first, len(book.head)))
-    order = _in_order(book, book.rows(book.last))
+    last = book.rows(book.last)
+    order = np.arange(len(last)) if (order := _needed_order(book, last)) is None else order
     counts, begins = counts[order], book.first[order]
     ends = np.cumsum(counts)
     steps = np.arange(len(book.head)) - np.repeat(ends - counts, counts)
@@ -483,52 +476,50 @@ def _needed_order(book: Book, rows: Ints | None) -> Ints | None:
     """Return the order that some sets must be brought into; None: they are in order."""
     if book.in_order:
         return None
-    chosen = np.arange(len(book.table)) if rows is None else rows
-    group, start = _group_and_start(book, chosen)
-    same, later = group[1:] == group[:-1], start[1:] > start[:-1]
-    if ((group[1:] > group[:-1]) | (same & later)).all():
-        return None
-    return _in_order(book, chosen)
+    order = book.sorted
+    if rows is not None:
+        place = np.full(len(order), -1)
+        place[rows] = np.arange(len(rows))
+        order = place[order]
+        order = order[order >= 0]
+    return None if (order[1:] > order[:-1]).all() else order
 
 
-def _group_and_start(book: Book, rows: Ints) -> tuple[Ints, Ints]:
-    """Return what sets are sorted by first: instance and tenant as one number, and the start."""
-    start = ints(book.table["start_time"])[rows]
-    group = book.codes("instance_id")[0][rows].astype(np.int64)
+def _in_order(book: Book) -> Ints:
+    """Return the rows by instance, tenant, start, set id and storage class."""
+    start = ints(book.table["start_time"])
+    start = np.where(start == NAT, NEVER, start)
+    group = book.codes("instance_id")[0].astype(np.int64)
     if book.kind == "tenant":
         tenant, names = book.codes("tenant_id")
-        group = group * (len(names) + 1) + tenant[rows]
-    return group, np.where(start == NAT, NEVER, start)
-
-
-def _in_order(book: Book, rows: Ints) -> Ints:
-    """Return the order of some rows by instance, tenant, start, set id and storage class."""
-    group, start = _group_and_start(book, rows)
-    order = np.lexsort((start, group))
-    ties = np.diff(group[order]) == 0
-    ties &= start[order][1:] == start[order][:-1]
-    if not ties.any():
+        group = group * (len(names) + 1) + tenant
+    order = by_two(group, start, in_runs=True)
+    group, start = group[order], start[order]
+    if not ((group[1:] == group[:-1]) & (start[1:] == start[:-1])).any():
         return order
-    ids = book.table["backup_set_id"].combine_chunks().take(pa.array(rows))
+    ids = book.table["backup_set_id"].combine_chunks().take(pa.array(order))
     rank = pc.rank(ids, sort_keys="ascending", tiebreaker="dense").to_numpy()
     storage, _ = book.codes("storage_class")
-    return np.lexsort((storage[rows], rank, start, group))
+    return order[np.lexsort((storage[order], rank, start, group))]
 
 
 def _frame(book: Book, rows: Ints | None, own: dict[str, Any]) -> pd.DataFrame:
     """Make every column of a frame, in order and in its dtype."""
-    table = book.table if rows is None else book.table.take(pa.array(rows))
+    chosen = None if rows is None else pa.array(rows)
     columns: dict[str, Any] = {"in_window": own["in_window"]}
     columns |= {name: _instants(own[name]) for name in ("first_seen", "gone_time")}
-    for name in CONTENT[book.kind]:
-        if name in LABELS:
-            numbers, labels = book.codes(name) if rows is None else codes(table[name])
-            columns[name] = _categorical(numbers, labels)
-        else:
-            columns[name] = _values(table[name], name)
+
+    def column(name: str) -> Any:  # noqa: ANN401 - an array
+        if chosen is None and name in LABELS:
+            return _categorical(*book.codes(name))
+        values = book.table[name] if chosen is None else book.table[name].take(chosen)
+        return _categorical(*codes(values)) if name in LABELS else _values(values, name)
+
+    with ThreadPoolExecutor(_THREADS) as pool:  # numpy and Arrow let go of the interpreter
+        columns |= zip(CONTENT[book.kind], pool.map(column, CONTENT[book.kind]), strict=True)
     columns["state"] = _states(columns["status"])
     columns["full"] = _fulls(columns["data_backup_mode"])
-    begun, ended = (ints(table[name]) for name in ("start_time", "end_time"))
+    begun, ended = (columns[name].asi8 for name in ("start_time", "end_time"))
     known = (begun != NAT) & (ended != NAT)
     columns["duration"] = np.where(known, ended - begun, NAT).view("m8[us]")
     names = [column.name for column in (*COLUMNS[LEVELS[book.kind]], *ARCHIVED)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -93,11 +94,13 @@ def book_of(
     files = snapshot.of(kind, instance_ids=instance_ids, buckets=buckets)
     # One file of each part, sorted: nothing can be elsewhere.
     keyed = all(f.keyed for f in files) and len({f.bucket for f in files}) == len(files)
-    facts = snapshot.read(files, FACTS[kind], instance_ids=instance_ids)
+    columns = [name for name in FACTS[kind] if name != "run"]
+    facts = snapshot.read(files, columns, instance_ids=instance_ids)
+    whole = until is None and instance_ids is None
     if until is not None:
         facts = known_by(facts, until)
     in_order = keyed and until is None and len(files) == 1
-    return Book(facts, kind, keyed=keyed, in_order=in_order)
+    return Book(facts, kind, keyed=keyed, in_order=in_order, whole=whole, sort=True)
 
 
 def fetches_of(
@@ -122,7 +125,8 @@ def fetches_of(
     files = snapshot.of("fetch", instance_ids=instance_ids)
     table = snapshot.read(files, FETCH, instance_ids=instance_ids)
     frame = table.to_pandas()
-    frame["instance_id"] = frame["instance_id"].astype("category")
+    names = frame["instance_id"].astype("category").cat
+    frame["instance_id"] = names.reorder_categories(names.categories.sort_values())
     for name in FETCH:
         kind = SCHEMA.field(name).type
         if pa.types.is_timestamp(kind):
@@ -199,11 +203,13 @@ def _recall(
         if window.start is not None and lookback is not None:
             since = micros(window.start - lookback)
             rule += f"; lookback to {(window.start - lookback).isoformat()}"
-    frames: dict[str, Any] = {}
-    for kind, level in LEVELS.items():
-        until = None if as_of is None else micros(as_of)
-        book = book_of(snapshot, kind, instance_ids, until=until)
-        frames[level] = frame_of(book, since, start, end)
+    until = None if as_of is None else micros(as_of)
+
+    def frame(kind: str) -> pd.DataFrame:
+        return frame_of(book_of(snapshot, kind, instance_ids, until=until), since, start, end)
+
+    with ThreadPoolExecutor(len(LEVELS)) as pool:
+        frames: dict[str, Any] = dict(zip(LEVELS.values(), pool.map(frame, LEVELS), strict=True))
     notes = (*_notes(fetches, answered, window), *_unrecognised(frames))
     source = Source(
         instances=tuple(sorted(answered["instance_id"].unique())),

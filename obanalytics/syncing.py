@@ -15,9 +15,10 @@ import pyarrow as pa
 from obanalytics.dataset import PAD, ids_of, instances_of, is_all, watch
 from obanalytics.errors import DataError, ObanalyticsError
 from obanalytics.flatten import Flattener
+from obanalytics.frames import cluster_start
 from obanalytics.lake import bucket_of
-from obanalytics.lakefiles import SCHEMA
-from obanalytics.ledger import FACTS, LEVELS, NAT, Asked, facts_of, ints, news, no_facts
+from obanalytics.lakefiles import LABELS, SCHEMA
+from obanalytics.ledger import CONTENT, FACTS, LEVELS, NAT, Asked, ints, news, no_facts
 from obanalytics.recall import FETCH, micros
 from obanalytics.schema import as_instant
 
@@ -435,6 +436,39 @@ def facts_against(
     """
     came = facts_of(*frames)
     return {kind: news(known[kind], came[kind], asked, kind, run) for kind in LEVELS}
+
+
+def facts_of(clusters: pd.DataFrame, tenants: pd.DataFrame) -> dict[str, pa.Table]:
+    """Return the content of two frames as Arrow tables.
+
+    Parameters
+    ----------
+    clusters, tenants : DataFrame
+        The two frames.
+
+    Returns
+    -------
+    dict of str to pyarrow.Table
+        By kind; without when they were seen.
+    """
+    made = {}
+    for kind, frame in (("cluster", clusters), ("tenant", tenants)):
+        columns = {name: _column(frame[name], name) for name in CONTENT[kind]}
+        begun = frame["start_time"] if kind == "cluster" else cluster_start(clusters, tenants)
+        made[kind] = pa.table({**columns, "begun": _column(begun, "begun")})
+    return made
+
+
+def _column(values: pd.Series, name: str) -> pa.Array:
+    """Return one column of a frame as Arrow."""
+    if name in LABELS:
+        numbers = values.cat.codes.to_numpy().astype(np.int32)
+        names = pa.array(values.cat.categories.astype("object"), pa.string())
+        return pa.DictionaryArray.from_arrays(pa.array(numbers, mask=numbers < 0), names)
+    made = pa.Array.from_pandas(values)
+    if isinstance(made, pa.ChunkedArray):
+        made = made.combine_chunks()
+    return made.cast(SCHEMA.field(name).type)
 
 
 def _oldest(frames: tuple[pd.DataFrame, pd.DataFrame], asked: dict[str, Asked]) -> int | None:

@@ -26,10 +26,11 @@ from obanalytics.distributed import map_instances
 from obanalytics.errors import ArchiveError, MissingExtraError, ObanalyticsError
 from obanalytics.lake import Lake
 from obanalytics.lakefiles import SCHEMA
-from obanalytics.ledger import FACTS, facts_of
+from obanalytics.ledger import FACTS
 from obanalytics.parts import Asked, parts_of
 from obanalytics.recall import FETCH
 from obanalytics.simulator import KEY, Plant, Scenario, SimulatorServer, simulate
+from obanalytics.syncing import facts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

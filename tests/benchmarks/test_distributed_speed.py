@@ -22,8 +22,9 @@ from test_coverage_speed import CLUSTERS, LONG, RPO, TENANTS, fleet
 import obanalytics as ob
 from obanalytics import distributed
 from obanalytics.lake import Lake, bucket_of
-from obanalytics.ledger import FACTS, LEVELS, facts_of
+from obanalytics.ledger import FACTS, LEVELS
 from obanalytics.recall import FETCH
+from obanalytics.syncing import facts_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
