@@ -162,6 +162,7 @@ class Archive:
         end: Instant | None = None,
         instance_ids: str | Collection[str] | None = None,
         lookback: Duration = "35D",
+        stale: Duration | None = None,
     ) -> BackupSets:
         """Return every set that was seen, as it was known at an instant.
 
@@ -175,6 +176,11 @@ class Archive:
             The instances; None is all that were ever asked.
         lookback : duration
             How far before `start` sets are kept as base of chains, with `in_window` False.
+        stale : duration or None
+            Leave instances out that answered last so much before the newest answer, and name them
+            in `.source.failed`: nobody knows how they are now. None keeps every set that was seen;
+            analyses look at all of them from one instant, so that time in which an instance was
+            not asked looks like a gap.
 
         Returns
         -------
@@ -194,7 +200,8 @@ class Archive:
             ids = [instance_ids] if isinstance(instance_ids, str) else list(instance_ids)
         then = None if as_of is None else as_instant(as_of, "as_of")
         back = as_duration(lookback, "lookback")
-        return recall(self._lake, then, window_of(start, end), back, ids)
+        old = None if stale is None else as_duration(stale, "stale")
+        return recall(self._lake, then, window_of(start, end), back, ids, old)
 
     def changes(
         self,

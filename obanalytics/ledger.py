@@ -55,6 +55,8 @@ class Asked(NamedTuple):
     end: int
     """And before here; `NAT`: all."""
     seen: int
+    untold: frozenset[str] = frozenset()
+    """The cluster sets that came without a word on their tenants."""
 
 
 # --- numbers out of Arrow ------------------------------------------------------------------------
@@ -345,11 +347,16 @@ def _would_be_found(state: pa.Table, numbers: Ints, looked: list[Asked]) -> Any:
     begun, ended = ints(state["begun"]), ints(state["end_time"])
     # By what the service selects is not documented: one that did not begin or end yet is surely
     # found by who asks for everything alone.
-    return np.where(
+    would = np.where(
         (begun == NAT) | (ended == NAT),
         (start == NAT) & (end == NAT),
         ((start == NAT) | (begun >= start)) & ((end == NAT) | (begun < end)),
     )
+    untold = {(n, each) for n, asked in enumerate(looked) for each in asked.untold}
+    if untold and "cluster_backup_set_id" in state.column_names:
+        owners = zip(numbers.tolist(), state["cluster_backup_set_id"].to_pylist(), strict=True)
+        would &= np.array([owner not in untold for owner in owners], bool)
+    return would
 
 
 def _with_download(both: pa.Table, old: Ints, new: Ints) -> pa.Table:

@@ -12,7 +12,8 @@ from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from obanalytics.canvas import INK, dates, keys_of, on_face
+from obanalytics.canvas import INK, keys_of, on_face
+from obanalytics.ticks import days
 from obanalytics.wording import format_share, format_span, words
 
 if TYPE_CHECKING:
@@ -124,23 +125,6 @@ class Marks:
         )
 
 
-def days_of(moments: pd.Series) -> Floats:
-    """Return instants as matplotlib counts them.
-
-    Parameters
-    ----------
-    moments : Series
-        Instants [UTC].
-
-    Returns
-    -------
-    ndarray of float
-        Days; NaN for NA.
-    """
-    days = dates.date2num(moments.dt.tz_convert(None).to_numpy())
-    return np.asarray(days, np.float64)
-
-
 def marks_of(points: pd.DataFrame) -> Marks:
     """Read what a timeline marks.
 
@@ -156,7 +140,7 @@ def marks_of(points: pd.DataFrame) -> Marks:
     """
     keys, whose = _keys(points)
     restorable = points["restorable"].to_numpy(bool)
-    checkpoint = days_of(points["checkpoint"])
+    checkpoint = days(points["checkpoint"])
     failed = idle = None
     if "state" in points:
         state = points["state"].to_numpy(dtype=object)
@@ -165,7 +149,7 @@ def marks_of(points: pd.DataFrame) -> Marks:
     return Marks(
         keys,
         whose,
-        days_of(points["start_time"]),
+        days(points["start_time"]),
         checkpoint,
         restorable,
         points["full"].fillna(value=False).to_numpy(bool),
@@ -262,10 +246,10 @@ def _draw_lines(ax: Axes, there: tuple[Floats, Floats, Floats], name: str) -> Li
     return mark
 
 
-def _within(ax: Axes, days: Floats) -> NDArray[np.bool_]:
+def _within(ax: Axes, moments: Floats) -> NDArray[np.bool_]:
     """Tell what is in the part of the time that is shown."""
     first, last = (float(each) for each in ax.get_xlim())
-    return (days >= first) & (days <= last)
+    return (moments >= first) & (moments <= last)
 
 
 def _draw_failures(ax: Axes, marked: Marks, y: Floats, count: int) -> tuple[list[Any], bool]:
@@ -338,7 +322,7 @@ def boxes_of(gaps: pd.DataFrame, rows: Rows, spans: tuple[float, float]) -> Boxe
     """
     least = (spans[1] - spans[0]) / 350
     boxes: Boxes = {}
-    begin, end = days_of(gaps["gap_start"]), days_of(gaps["gap_end"])
+    begin, end = days(gaps["gap_start"]), days(gaps["gap_end"])
     causes = gaps["cause"].astype("object").where(gaps["certainty"] != "unknown", _UNKNOWN)
     for key, kind, start, until in zip(keys_of(gaps), causes, begin, end, strict=True):
         corners = box(start, max(until, start + least), rows[key])

@@ -152,6 +152,7 @@ def recall(
     window: Window | None = None,
     lookback: pd.Timedelta | None = None,
     instance_ids: Sequence[str] | None = None,
+    stale: pd.Timedelta | None = None,
 ) -> BackupSets:
     """Return the sets as they were known at an instant.
 
@@ -167,6 +168,8 @@ def recall(
         How far before the window sets are kept as base of chains; None keeps all.
     instance_ids : sequence of str or None
         The instances; None is all that were ever asked.
+    stale : Timedelta or None
+        Instances that answered last so much before the newest answer are left out; None keeps all.
 
     Returns
     -------
@@ -181,7 +184,7 @@ def recall(
         When an instance was never asked.
     """
     made: BackupSets = lake.reading(
-        lambda snapshot: _recall(snapshot, as_of, window, lookback, instance_ids)
+        lambda snapshot: _recall(snapshot, as_of, window, lookback, instance_ids, stale)
     )
     return made
 
@@ -192,9 +195,15 @@ def _recall(
     window: Window | None,
     lookback: pd.Timedelta | None,
     instance_ids: Sequence[str] | None,
+    stale: pd.Timedelta | None,
 ) -> BackupSets:
     """Read one snapshot."""
     fetches, answered = _answered(snapshot, as_of, instance_ids)
+    failed = _failed(fetches, answered)
+    left = _left(fetches, answered, stale)
+    if left:
+        fetches, answered = (f[~f["instance_id"].isin(left)] for f in (fetches, answered))
+        instance_ids = sorted(answered["instance_id"].unique())
     since, start, end = NAT, NAT, NAT
     rule = "no window: all that was ever seen"
     if window is not None:
@@ -216,7 +225,7 @@ def _recall(
         endpoint="; ".join(sorted(answered["endpoint"].dropna().unique())) or None,
         path=str(snapshot.root),
         window_rule=rule,
-        failed=_failed(fetches, answered),
+        failed=dict(sorted((failed | left).items())),
         notes=notes,
     )
     newest = answered.drop_duplicates("instance_id", keep="last")["seen"].max()
@@ -250,6 +259,22 @@ def _failed(fetches: pd.DataFrame, answered: pd.DataFrame) -> dict[str, str]:
     runs = answered.loc[answered["seen"] >= answered["seen"].max() - STALE, "run"]
     last = never[never["run"] >= runs.min()].drop_duplicates("instance_id", keep="last")
     return dict(zip(last["instance_id"], last["error"].fillna("unknown"), strict=True))
+
+
+def _left(
+    fetches: pd.DataFrame, answered: pd.DataFrame, stale: pd.Timedelta | None
+) -> dict[str, str]:
+    """Return who answered too long before the newest answer, and what is the matter with them."""
+    if stale is None:
+        return {}
+    last = answered.groupby("instance_id", observed=True)["seen"].max()
+    tail = fetches.drop_duplicates("instance_id", keep="last").set_index("instance_id")
+    made = {}
+    for name, seen in last[last < last.max() - stale].items():
+        error = tail.loc[name, "error"]
+        why = "it was not asked since" if pd.isna(error) else f"since then: {error}"
+        made[str(name)] = f"answered last at {instant_text(seen)}; {why}"
+    return made
 
 
 def _notes(fetches: pd.DataFrame, answered: pd.DataFrame, window: Window | None) -> tuple[str, ...]:

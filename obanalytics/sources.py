@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from obanalytics.schema import BackupSets
 
 SECRET = "OCEANBASE_ACCESS_KEY_SECRET"  # noqa: S105 - the variable's name
+_STALE = "1D"
+"""How much older than the newest an instance's last answer in an archive may be."""
 
 
 def add_source(made: argparse.ArgumentParser, *, needed: bool = True) -> None:
@@ -304,6 +306,7 @@ def _recalled(path: str, options: argparse.Namespace) -> BackupSets:
         end=options.end,
         instance_ids=options.instance or None,
         lookback=options.lookback,
+        stale=_STALE,  # how those are now is not known: they are no gap, and not well either
     )
 
 

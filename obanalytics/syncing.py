@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from obanalytics.lake import Lake, Snapshot
     from obanalytics.ledger import News
     from obanalytics.progress import Progress
+    from obanalytics.wire import ClusterSet
 
 _log = logging.getLogger(__name__)
 
@@ -289,7 +290,8 @@ class Run:
         if not self.came and not self._unsaid():
             return
         asked = {
-            each: Asked(micros(self.plan.since), NAT, came.seen) for each, came in self.came.items()
+            each: Asked(micros(self.plan.since), NAT, came.seen, untold(p.sets for p in came.pages))
+            for each, came in self.came.items()
         }
         frames = flattener.frames(download_checked=self.plan.check_download)
         facts, counts = merged(self.snapshot, frames, asked, self.number, self.parts)
@@ -373,6 +375,27 @@ class Run:
         )
 
 
+def untold(pages: Iterable[Iterable[ClusterSet]]) -> frozenset[str]:
+    """Return the cluster sets that came without a word on their tenants, which is not: without any.
+
+    Parameters
+    ----------
+    pages : iterable of iterable of ClusterSet
+        What an instance answered.
+
+    Returns
+    -------
+    frozenset of str
+        Their ids.
+    """
+    return frozenset(
+        each.backup_set_id
+        for sets in pages
+        for each in sets
+        if each.tenant_backup_set_list is None and each.backup_set_id
+    )
+
+
 def merged(
     snapshot: Snapshot | None,
     frames: tuple[pd.DataFrame, pd.DataFrame],
@@ -402,16 +425,26 @@ def merged(
     counts : DataFrame
         By instance: `new`, `changed`, `went`.
     """
-    known = {kind: no_facts(kind) for kind in LEVELS}
-    if snapshot is not None:
-        buckets = {bucket_of(each, parts) for each in asked}
-        begun = _oldest(frames, asked)
-        for kind in LEVELS:
-            files = snapshot.of(kind, instance_ids=asked.keys(), buckets=buckets)
-            known[kind] = snapshot.read(files, FACTS[kind], instance_ids=asked.keys(), begun=begun)
+    begun = _oldest(frames, asked)
+    known = {kind: _known(snapshot, kind, asked, parts, begun) for kind in LEVELS}
     found = facts_against(known, frames, asked, run)
+    if begun is not None and any(each.counts["went"].any() for each in found.values()):
+        # What seems to be gone may have a newer fact, of another start, that was passed by.
+        known = {kind: _known(snapshot, kind, asked, parts, None) for kind in LEVELS}
+        found = facts_against(known, frames, asked, run)
     counts = pd.concat([each.counts for each in found.values()])
     return {kind: each.facts for kind, each in found.items()}, counts.groupby(level=0).sum()
+
+
+def _known(
+    snapshot: Snapshot | None, kind: str, asked: dict[str, Asked], parts: int, begun: int | None
+) -> pa.Table:
+    """Read the facts of who was asked, of sets that began late enough."""
+    if snapshot is None:
+        return no_facts(kind)
+    buckets = {bucket_of(each, parts) for each in asked}
+    files = snapshot.of(kind, instance_ids=asked.keys(), buckets=buckets)
+    return snapshot.read(files, FACTS[kind], instance_ids=asked.keys(), begun=begun)
 
 
 def facts_against(

@@ -33,7 +33,6 @@ from obanalytics.marks import (
     Marks,
     box,
     boxes_of,
-    days_of,
     draw_gaps,
     draw_points,
     gap_mark,
@@ -42,7 +41,7 @@ from obanalytics.marks import (
     shares_of,
     write_shares,
 )
-from obanalytics.ticks import placed
+from obanalytics.ticks import days, placed
 from obanalytics.wording import (
     NAME_CELLS,
     cap_sentence,
@@ -292,10 +291,10 @@ def _known(
     for frame, (start, end) in zip(frames[::2], _STRETCHES, strict=True):
         if not isinstance(frame, pd.DataFrame):
             continue
-        first = np.nanmin(days_of(frame[start]), initial=first)
-        last = np.nanmax(days_of(frame[end]), initial=last)
+        first = np.nanmin(days(frame[start]), initial=first)
+        last = np.nanmax(days(frame[end]), initial=last)
         mine = placed(frame, rows)
-        np.fmin.at(begins, mine["y"].to_numpy().astype(int), days_of(mine[start]))
+        np.fmin.at(begins, mine["y"].to_numpy().astype(int), days(mine[start]))
     return float(first), float(last), begins
 
 
@@ -308,7 +307,7 @@ def _draw_instants(ax: Axes, steps: pd.DataFrame | None, rows: Rows) -> list[Pat
     chosen = placed(flat, rows)
     if chosen.empty:
         return []
-    y, begin, end = chosen["y"].to_numpy(), days_of(chosen["start"]), days_of(chosen["end"])
+    y, begin, end = chosen["y"].to_numpy(), days(chosen["start"]), days(chosen["end"])
     by = np.lexsort((begin, y))
     y, begin, end = y[by], begin[by], end[by]
     # Steps that touch are one band: else their seams show.

@@ -14,7 +14,7 @@ from obanalytics.flatten import Flattener
 from obanalytics.lake import bucket_of
 from obanalytics.ledger import FACTS, LEVELS, Asked, Book, arranged, ints, no_facts
 from obanalytics.recall import FETCH, fetches_of, micros
-from obanalytics.syncing import dealt, facts_against, power_of_two
+from obanalytics.syncing import dealt, facts_against, power_of_two, untold
 from obanalytics.wire import decode_page
 
 if TYPE_CHECKING:
@@ -246,11 +246,12 @@ def _by_part(ids: list[str], parts: int) -> list[list[str]]:
     return list(dealt_out.values())
 
 
-def _replayed(lake: Lake, fetches: pd.DataFrame, pages: pa.Table) -> dict[str, pa.Table]:
+def _replayed(lake: Lake, fetches: pd.DataFrame, responses: pa.Table) -> dict[str, pa.Table]:
     """Return the facts that some instances' responses tell, fetch after fetch."""
     bodies: dict[tuple[int, str], list[tuple[int, bytes]]] = {}
-    columns = (ints(pages["run"]).tolist(), pages["instance_id"].to_pylist())
-    rows = zip(*columns, pages["page"].to_pylist(), pages["body"].to_pylist(), strict=True)
+    numbers = ints(responses["run"]).tolist()
+    columns = (responses[name].to_pylist() for name in ("instance_id", "page", "body"))
+    rows = zip(numbers, *columns, strict=True)
     for run, instance_id, number, body in rows:
         bodies.setdefault((run, instance_id), []).append((number, body))
     known = {kind: no_facts(kind) for kind in LEVELS}
@@ -265,10 +266,11 @@ def _replayed(lake: Lake, fetches: pd.DataFrame, pages: pa.Table) -> dict[str, p
                     f"the archive {lake.root} cannot be rebuilt: of run {run}, instance "
                     f"{instance_id}, {len(kept)} of {row['pages']} responses were kept"
                 )
-            for number, body in kept:
-                flattener.add(decode_page(body).sets, instance_id, f"run {run}, page {number}")
+            pages = [(number, decode_page(body).sets) for number, body in kept]
+            for number, sets in pages:
+                flattener.add(sets, instance_id, f"run {run}, page {number}")
             start, end = (micros(row[name]) for name in ("asked_start", "asked_end"))
-            asked[instance_id] = Asked(start, end, micros(row["seen"]))
+            asked[instance_id] = Asked(start, end, micros(row["seen"]), untold(p for _, p in pages))
         checked = bool(group["download_checked"].all())
         frames = flattener.frames(download_checked=checked)
         for kind, found in facts_against(known, frames, asked, int(run)).items():

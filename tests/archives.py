@@ -93,7 +93,7 @@ class Service:
         return [row for row in shown if (row["startTime"] or "") >= text]
 
     def _edited(self, row: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-        children = row["tenantBackupSetList"]
+        children = row["tenantBackupSetList"] or []
         if changes.get("drop") and len(children) > 1:
             del children[0]
         for each in (row, *children):
@@ -156,7 +156,7 @@ class Service:
         """Write rows as bodies, and read them as the client does."""
         if check_download:
             for row in rows:
-                for each in (row, *row["tenantBackupSetList"]):
+                for each in (row, *(row["tenantBackupSetList"] or ())):
                     each["downloadEnabled"] = each["status"] == "DONE"
         said = {"Date": email.utils.format_datetime(self.now, usegmt=True)} if self.dated else {}
         size = self.page_size

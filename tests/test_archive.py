@@ -752,6 +752,52 @@ def test_names_are_kept_as_they_are(tmp_path: Path) -> None:
     assert errors_of(archive.check()) == []
 
 
+def test_no_word_on_tenants_says_nothing_of_them(tmp_path: Path) -> None:
+    row = set_row("bak-1", END - DAY, ["t1", "t2"])
+    told = one(row)
+    archive = ob.Archive(tmp_path)
+    archive.sync(told, "ob1")
+    later(told, row | {"tenantBackupSetList": None})
+    assert archive.sync(told, "ob1").went == 0
+    assert len(present(archive.load())[1]) == 2
+    before = archive.load()
+    archive.rebuild()
+    assert_same_frames(archive.load(), before)
+    later(told, row | {"tenantBackupSetList": row["tenantBackupSetList"][:1]})
+    assert archive.sync(told, "ob1").went == 1, "a list without one says that it went"
+    later(told)
+    assert archive.sync(told, "ob1").went == 2, "and so does a cluster set that is not there"
+
+
+def test_a_set_whose_start_moved_out_of_the_window_is_not_missed(tmp_path: Path) -> None:
+    told = one(set_row("bak-1", END - DAY, ["t1"]))
+    archive = ob.Archive(tmp_path)
+    archive.sync(told, "ob1")
+    later(told, set_row("bak-1", END - 6 * DAY, ["t1"]))
+    archive.sync(told, "ob1")
+    later(told)
+    assert archive.sync(told, "ob1", since=END - 2 * DAY).went == 0
+    assert archive.sync(told, "ob1").went == 2
+
+
+def test_who_answers_no_more_is_left_out_where_that_is_asked_for(tmp_path: Path) -> None:
+    told = fleet(3)
+    archive = ob.Archive(tmp_path)
+    archive.sync(told, "all")
+    told.now += 2 * DAY
+    told.failing = {told.ids[1]}
+    archive.sync(told, told.ids[1:])
+    whole, part = archive.load(), archive.load(stale="1D")
+    assert list(whole.source.instances) == told.ids
+    assert list(part.source.instances) == told.ids[2:]
+    assert set(part.clusters["instance_id"]) == set(part.tenants["instance_id"]) == {told.ids[2]}
+    assert "was not asked since" in part.source.failed[told.ids[0]]
+    assert "since then: " in part.source.failed[told.ids[1]]
+    assert part.as_of == whole.as_of
+    assert part.tenants["instance_id"].cat.categories.tolist() == told.ids[2:]
+    assert archive.load(stale="3D").source.failed == {}
+
+
 def test_an_instance_that_lists_no_tenants_any_more_has_had_some(tmp_path: Path) -> None:
     told = one(set_row("bak-1", END - DAY, ["t1"]))
     archive = ob.Archive(tmp_path)

@@ -164,6 +164,26 @@ def test_a_set_that_was_running_is_told_once_with_what_it_became(
     assert f"end_time n/a -> {child['end']:%Y-%m-%d %H:%M}" in text
 
 
+def test_who_is_not_asked_any_more_is_unknown_and_no_gap(
+    run: Shell, service: Service, tmp_path: Path
+) -> None:
+    folder, (kept, dropped) = tmp_path / "h", ids()
+    assert run("sync", folder)[0] == FINE
+    for _ in range(3):
+        service.now += dt.timedelta(days=1)
+        assert run("sync", folder, kept)[0] == FINE
+    code, out, err = run("review", folder, "--json")
+    assert code == NETWORK
+    assert f"reviewed without: {dropped}: answered last at 2026-04-23 06:00 UTC" in only_line(err)
+    assert {row["instance_id"] for row in json.loads(out)["tables"]["coverage"]} == {kept, None}
+    told = [row for row in json.loads(out)["findings"] if row["instance_id"] == dropped]
+    assert [row["kind"] for row in told] == ["G30"], "nothing is known of it"
+    assert run("sync", folder)[0] == FINE
+    code, out, err = run("review", folder, "--json")
+    assert (code, err) == (FINE, "")
+    assert {row["instance_id"] for row in json.loads(out)["tables"]["coverage"]} > {kept, dropped}
+
+
 def test_an_instance_that_fails_is_a_line_and_the_rest_is_kept(
     run: Shell, service: Service, tmp_path: Path
 ) -> None:

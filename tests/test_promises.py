@@ -72,7 +72,7 @@ SIGNATURES = {
     "Archive": "path",
     "Archive.sync": "self client instance_ids since *check_download *keep_responses *deadline "
     "*resume *wait *now *progress",
-    "Archive.load": "self as_of *start *end *instance_ids *lookback",
+    "Archive.load": "self as_of *start *end *instance_ids *lookback *stale",
     "Archive.changes": "self since until *instance_ids",
     "Archive.fetches": "self",
     "Archive.check": "self",
