@@ -8,10 +8,12 @@ import socket
 from typing import Any
 
 import pytest
+from effort import THOROUGH
 from hypothesis import settings
 
 settings.register_profile("ci", derandomize=True, deadline=None)
 settings.register_profile("local", deadline=None)
+settings.register_profile("thorough", deadline=None, max_examples=THOROUGH)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 

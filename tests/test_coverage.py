@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import oracle
 import pandas as pd
 import pytest
+from effort import examples
 from histories import (
     GAP,
     STEP,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 RPO = st.integers(0, 14)
 
 
-@settings(max_examples=500, report_multiple_bugs=False)
+@settings(max_examples=examples(500), report_multiple_bugs=False)
 @given(crowds(most=9), st.booleans(), st.randoms())
 def test_restore_points_agree_with_the_oracle(
     tenants: list[list[Set]],
@@ -71,7 +72,7 @@ def test_restore_points_agree_with_the_oracle(
                 assert certainty == ("unknown" if doubt else "inferred")
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(crowds(), st.sampled_from([1000, 40, 25, 10]), st.booleans())
 def test_restore_points_then_agree_with_the_oracle(
     tenants: list[list[Set]],
@@ -92,7 +93,7 @@ def test_restore_points_then_agree_with_the_oracle(
     assert found == expected
 
 
-@settings(max_examples=500, report_multiple_bugs=False)
+@settings(max_examples=examples(500), report_multiple_bugs=False)
 @given(crowds(), questions())
 def test_exposure_agrees_with_the_oracle(
     tenants: list[list[Set]], question: tuple[Ask, dict[str, Any]]
@@ -107,7 +108,7 @@ def test_exposure_agrees_with_the_oracle(
     assert not found
 
 
-@settings(max_examples=700, report_multiple_bugs=False)
+@settings(max_examples=examples(700), report_multiple_bugs=False)
 @given(crowds(), questions(), st.lists(RPO, min_size=7, max_size=7))
 def test_gaps_and_compliance_agree_with_the_oracle(
     tenants: list[list[Set]], question: tuple[Ask, dict[str, Any]], bounds: list[int]
@@ -341,7 +342,7 @@ def test_what_is_no_frame_is_refused() -> None:
         ob.coverage_gaps(pd.DataFrame({"a": [1]}), "26h")
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(200))
 @given(histories(), st.integers(0, 8), st.integers(1, 12))
 def test_less_never_covers_more(sets: list[Set], which: int, rpo: int) -> None:
     """Without a set that no other needs there is no less of a gap; with a newer full no more.
@@ -460,7 +461,7 @@ def test_a_set_that_a_frame_holds_twice_is_one_set() -> None:
         pd.testing.assert_frame_equal(run(twice, **options), run(once, **options))
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(200))
 @given(crowds(), st.booleans(), st.integers(0, 9), st.booleans())
 def test_copies_that_are_no_better_change_nothing(
     tenants: list[list[Set]],

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import oracle
 import pandas as pd
 import pytest
+from effort import examples
 from histories import at, crowds, facts, frame, intervals, plain, rows_of, who
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,7 +67,7 @@ def asks(draw: Any) -> tuple[Ask, bool]:
     return Ask(end, start, now, draw(st.integers(0, 40)), trust=draw(st.booleans())), now != end
 
 
-@settings(max_examples=350, report_multiple_bugs=False)
+@settings(max_examples=examples(350), report_multiple_bugs=False)
 @given(
     crowds(most=4),
     st.lists(intervals(), min_size=4, max_size=4),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from effort import examples
 from findings_oracle import (
     Cluster,
     Found,
@@ -1301,7 +1302,7 @@ def same(one: pd.DataFrame, other: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(one.astype(wide), other.astype(wide))
 
 
-@settings(max_examples=40, **QUICK)
+@settings(max_examples=examples(80), **QUICK)
 @given(CROWD, POLICIES, LISTS, st.integers(0, 99))
 def test_the_order_of_rows_is_irrelevant(
     rows: list[Row], policy: Policy, listed: list[Listed] | None, seed: int
@@ -1338,7 +1339,7 @@ def as_known_at(sets: BackupSets, now: pd.Timestamp) -> BackupSets:
     return replace(sets, clusters=frames[0], tenants=frames[1], as_of=now)
 
 
-@settings(max_examples=40, **QUICK)
+@settings(max_examples=examples(80), **QUICK)
 @given(CROWD, POLICIES, st.integers(0, 450))
 def test_a_past_instant_does_not_depend_on_later_rows(
     rows: list[Row], policy: Policy, hour: int
@@ -1396,7 +1397,7 @@ RESTING = replace(
 )
 
 
-@settings(max_examples=50, **QUICK)
+@settings(max_examples=examples(100), **QUICK)
 @given(
     CROWD,
     st.sampled_from([Policy(), STRICT, RESTING]),
@@ -1473,7 +1474,7 @@ def usable(rows: list[Row]) -> list[Row]:
     return good
 
 
-@settings(max_examples=50, **QUICK)
+@settings(max_examples=examples(100), **QUICK)
 @given(STEPS, st.data())
 def test_removing_a_restorable_set_never_shrinks_the_gaps(steps: list[Any], data: Any) -> None:
     """Where runs came in turn: then what hangs on a set can be restored no earlier without it.
@@ -1489,7 +1490,7 @@ def test_removing_a_restorable_set_never_shrinks_the_gaps(steps: list[Any], data
         assert covers(gaps(rest, "t0"), gaps(rows, "t0"))
 
 
-@settings(max_examples=50, **QUICK)
+@settings(max_examples=examples(100), **QUICK)
 @given(STEPS, st.integers(0, 480), st.integers(0, 20))
 def test_adding_a_good_full_never_grows_the_gaps(steps: list[Any], start: int, took: int) -> None:
     """Where it has ended before the next run begins: else that one, if it is an incremental,

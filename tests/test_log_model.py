@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import oracle
 import pandas as pd
 import pytest
+from effort import examples
 from histories import (
     GAP,
     STEP,
@@ -59,7 +60,7 @@ def model(tenants: list[list[Set]], lists: list[Any], now: int) -> str:
     return "log" if all(named) else "mixed"
 
 
-@settings(max_examples=500, report_multiple_bugs=False)
+@settings(max_examples=examples(500), report_multiple_bugs=False)
 @given(crowds(), LISTS, questions())
 def test_exposure_agrees_with_the_oracle(
     tenants: list[list[Set]],
@@ -76,7 +77,7 @@ def test_exposure_agrees_with_the_oracle(
     assert not found
 
 
-@settings(max_examples=700, report_multiple_bugs=False)
+@settings(max_examples=examples(700), report_multiple_bugs=False)
 @given(crowds(), LISTS, questions(), RPOS, st.booleans())
 def test_gaps_and_compliance_agree_with_the_oracle(
     tenants: list[list[Set]],
@@ -356,7 +357,7 @@ def test_a_clean_history_has_no_gap() -> None:
     assert set(table["exposure_now"]) == {pd.Timedelta("2min")}
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(120))
 @given(histories(), intervals(), st.integers(0, 9))
 def test_more_of_the_log_never_covers_less(
     sets: list[Set], listed: list[Interval] | None, rpo: int

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
+from effort import examples
 from histories import at
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,7 +63,7 @@ def daily(days: int, *held: tuple[str, range], **changes: Any) -> History:
 # --- against the second way ----------------------------------------------------------------------
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(histories(), st.integers(0, 50))
 def test_parity_agrees_with_the_second_way(history: History, seed: int) -> None:
     history.children = numbered(history.children)
@@ -88,7 +89,7 @@ def test_parity_agrees_with_the_second_way(history: History, seed: int) -> None:
             assert (None if row.full is pd.NA else row.full) == child.full
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(histories(), st.integers(0, 50))
 def test_the_order_of_rows_and_the_argument_do_not_matter(history: History, seed: int) -> None:
     history.children = numbered(history.children)
@@ -127,7 +128,7 @@ def named(history: History) -> History:
     return replace(history, clusters=made, inventory=None)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(120), deadline=None)
 @given(histories(), st.randoms(use_true_random=False))
 def test_a_plain_frame_has_the_cluster_sets_that_its_rows_name(
     history: History, random: Any

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
+from effort import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_coverage import at, frame, histories
@@ -41,7 +42,7 @@ def same(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> None:
         pd.testing.assert_frame_equal(table, other[name], obj=name)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(120))
 @given(st.lists(histories(), min_size=1, max_size=6), st.sampled_from([1, 2, 5, 11]), st.randoms())
 def test_nothing_depends_on_the_parts_or_the_order_of_rows(
     tenants: list[list[Set]], most: int, random: Any

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from effort import examples
 from histories import T0, at
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -453,7 +454,7 @@ def inside(history: History, when: Any) -> bool:
     return not late and (history.start is None or when >= history.start)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(histories(), st.integers(0, 50))
 def test_the_kernel_agrees_with_the_second_way(history: History, seed: int) -> None:
     scene, lives, found = kernel(history, seed)

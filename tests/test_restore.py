@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import oracle
 import pandas as pd
 import pytest
+from effort import examples
 from histories import at, crowds, facts, frame, intervals, plain, who
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -56,7 +57,7 @@ def check_options(found: list[dict[str, Any]], expected: list[dict[str, Any]], n
         assert row["chain"] is row["restored_to"] is row["loss"] is row["size_gib"] is None
 
 
-@settings(max_examples=500, report_multiple_bugs=False)
+@settings(max_examples=examples(500), report_multiple_bugs=False)
 @given(
     crowds(most=3),
     st.lists(intervals(), min_size=3, max_size=3),
@@ -82,7 +83,7 @@ def test_options_agree_with_the_oracle(
 SIZED = st.tuples(st.sampled_from([0.02, 0.05, 0.1, 0.5, 1.0, 4.0]), st.integers(0, 9))
 
 
-@settings(max_examples=250, report_multiple_bugs=False)
+@settings(max_examples=examples(250), report_multiple_bugs=False)
 @given(st.lists(st.tuples(st.booleans(), SIZED), min_size=1, max_size=30), st.integers(0, 600))
 def test_sizes_and_times_agree_with_the_oracle(
     runs: list[tuple[bool, tuple[float, int]]], when: int

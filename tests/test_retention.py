@@ -12,6 +12,7 @@ import numpy as np
 import oracle
 import pandas as pd
 import pytest
+from effort import examples
 from histories import (
     HOUR,
     T0,
@@ -184,7 +185,7 @@ NOWS = st.sampled_from([1000, 50, 40, 25, 10])
 EVERY = st.sampled_from([None, None, 1, 5, 24])
 
 
-@settings(max_examples=150, report_multiple_bugs=False)
+@settings(max_examples=examples(150), report_multiple_bugs=False)
 @given(crowds(most=9), WINDOWS, NOWS, EVERY, st.randoms())
 def test_expiry_is_what_the_hourly_job_does(
     tenants: list[list[Set]], windows: list[int], now: int, every: int | None, random: Any
@@ -561,7 +562,7 @@ def check_radius(table: pd.DataFrame, number: int, sets: list[Set], ask: Ask) ->
     assert [r["share"] for r in found] == pytest.approx([r["share"] for r in expected])
 
 
-@settings(max_examples=150, report_multiple_bugs=False)
+@settings(max_examples=examples(150), report_multiple_bugs=False)
 @given(crowds(), SPANS, NOWS, st.randoms())
 def test_what_is_lost_with_a_set_is_what_its_removal_takes(
     tenants: list[list[Set]], span: tuple[int | None, int], now: int, random: Any
@@ -576,7 +577,7 @@ def test_what_is_lost_with_a_set_is_what_its_removal_takes(
         check_radius(table, number, oracle.known_at(sets, now), ask)
 
 
-@settings(max_examples=150, report_multiple_bugs=False)
+@settings(max_examples=examples(150), report_multiple_bugs=False)
 @given(crowds(), LISTS, SPANS, NOWS)
 def test_what_is_lost_with_a_set_where_logs_are_known(
     tenants: list[list[Set]],
@@ -766,7 +767,7 @@ def shrinks(sets: list[Set], now: int, window: int, every: float | None) -> dict
     }
 
 
-@settings(max_examples=150, report_multiple_bugs=False)
+@settings(max_examples=examples(150), report_multiple_bugs=False)
 @given(crowds(most=9), WINDOWS, NOWS, EVERY)
 def test_what_shrinks_is_what_the_job_takes(
     tenants: list[list[Set]], windows: list[int], now: int, every: int | None
@@ -840,7 +841,7 @@ def expected_reserves(
 LIMITS = st.lists(st.one_of(st.none(), st.integers(1, 40)), min_size=9, max_size=9)
 
 
-@settings(max_examples=150, report_multiple_bugs=False)
+@settings(max_examples=examples(150), report_multiple_bugs=False)
 @given(crowds(most=9), LIMITS, LIMITS, NOWS)
 def test_reserves_agree_with_the_definitions(
     tenants: list[list[Set]], windows: list[int | None], everies: list[int | None], now: int
