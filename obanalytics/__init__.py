@@ -139,6 +139,8 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """Load a public name from its module when it is first asked for."""
+    if name == "distributed":
+        return import_module("obanalytics.distributed")
     if name not in _HOME:
         raise AttributeError(f"module 'obanalytics' has no attribute {name!r}")
     value = getattr(import_module(f"obanalytics.{_HOME[name]}"), name)
@@ -148,7 +150,7 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     """List what completion should offer."""
-    return sorted([*__all__, "__version__", "errors"])
+    return sorted([*__all__, "__version__", "distributed", "errors"])
 
 
 class _Package(ModuleType):

@@ -89,6 +89,7 @@ class Archive:
         resume: Duration = "6h",
         wait: Duration = "0s",
         now: Instant | None = None,
+        new_endpoint: bool = False,
         progress: Progress | bool | None = None,
     ) -> Sync:
         """Ask the service, and keep what is new, what changed, and what is not there any more.
@@ -114,6 +115,8 @@ class Archive:
             How long to wait for another writer.
         now : instant or None
             The instant to note where the service does not say when it answered.
+        new_endpoint : bool
+            Take the answers though another host answered for these instances before.
         progress : callable, bool or None
             As in `load`.
 
@@ -125,8 +128,8 @@ class Archive:
         Raises
         ------
         ArchiveError
-            When another process is writing, or the folder cannot be written: what it held is
-            intact.
+            When another process is writing, the folder cannot be written, or another host answered
+            for an instance before: what the folder held is intact.
         ObanalyticsError
             When the list of instances cannot be had; an instance that fails is in the result.
         ValueError
@@ -144,6 +147,7 @@ class Archive:
             resume=as_duration(resume, "resume"),
             seconds=None if deadline is None else as_duration(deadline, "deadline").total_seconds(),
             now=None if now is None else as_instant(now, "now"),
+            new_endpoint=new_endpoint,
         )
         patience = as_duration(wait, "wait").total_seconds()
         with self._lake.writing(patience):

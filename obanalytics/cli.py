@@ -169,6 +169,7 @@ def _sync(options: argparse.Namespace) -> int:
             resume=options.resume,
             wait=options.wait,
             now=dt.datetime.now(dt.UTC),
+            new_endpoint=options.new_endpoint,
             progress=False if options.quiet else None,
         )
     if options.json:

@@ -56,6 +56,7 @@ def map_instances(  # noqa: PLR0913 - what is run, where, and the arguments of A
     end: Instant | None = None,
     instance_ids: str | Collection[str] | None = None,
     lookback: Duration = "35D",
+    stale: Duration | None = None,
     **kwargs: Any,  # noqa: ANN401 - func's own
 ) -> pd.DataFrame:
     """Run an analysis over an archive part by part, as if it were over all of it at once.
@@ -73,7 +74,7 @@ def map_instances(  # noqa: PLR0913 - what is run, where, and the arguments of A
     partitions : int or None
         Into how many parts to deal the instances out, about; None takes the archive's own, more
         where one has over a million rows or there are too few for the workers.
-    as_of, start, end, instance_ids, lookback
+    as_of, start, end, instance_ids, lookback, stale
         As in `Archive.load`. They say which facts are read and are never handed to `func`; where
         it has parameters of these names, bind them: ``partial(ob.exposure, start="2026-05-01")``.
     **kwargs
@@ -105,7 +106,7 @@ def map_instances(  # noqa: PLR0913 - what is run, where, and the arguments of A
     A function of one's own must look at each instance by itself and return rows by instance.
     """
     rule = rule_of(func, kwargs)
-    asked = _asked(as_of, start, end, instance_ids, lookback)
+    asked = _asked(as_of, start, end, instance_ids, lookback, stale)
     lake = _lake(archive_or_path)
 
     def run(snapshot: Snapshot) -> pd.DataFrame:
@@ -124,13 +125,15 @@ def _asked(
     end: Instant | None,
     instance_ids: str | Collection[str] | None,
     lookback: Duration,
+    stale: Duration | None,
 ) -> Asked:
     """Return the arguments of a load, checked."""
     ids = None
     if instance_ids is not None:
         ids = frozenset([instance_ids] if isinstance(instance_ids, str) else instance_ids)
     then = None if as_of is None else as_instant(as_of, "as_of")
-    return Asked(then, window_of(start, end), as_duration(lookback, "lookback"), ids)
+    old = None if stale is None else as_duration(stale, "stale")
+    return Asked(then, window_of(start, end), as_duration(lookback, "lookback"), ids, old)
 
 
 def _lake(place: Place) -> Lake:
@@ -391,12 +394,13 @@ def review(  # noqa: PLR0913 - what is owed, where it runs, and the arguments of
     end: Instant | None = None,
     instance_ids: str | Collection[str] | None = None,
     lookback: Duration = "35D",
+    stale: Duration | None = None,
 ) -> FleetReview:
     """Review a fleet, and rank its clusters and tenants.
 
     Parameters
     ----------
-    archive_or_path, client, partitions, as_of, start, end, instance_ids, lookback
+    archive_or_path, client, partitions, as_of, start, end, instance_ids, lookback, stale
         As in `map_instances`.
     rpo, policy
         As in `review`.
@@ -421,7 +425,7 @@ def review(  # noqa: PLR0913 - what is owed, where it runs, and the arguments of
     """
     if policy is not None and not isinstance(policy, Policy):
         raise TypeError(f"policy is a Policy (Policy.load reads a file), not {policy!r}")
-    asked = _asked(as_of, start, end, instance_ids, lookback)
+    asked = _asked(as_of, start, end, instance_ids, lookback, stale)
 
     def run(snapshot: Snapshot) -> FleetReview:
         parts = parts_of(snapshot, asked, partitions, at_least=_FOR_WORKERS if client else 1)

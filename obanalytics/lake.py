@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import zlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -33,11 +35,14 @@ from obanalytics.lakefiles import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from typing import TypeAlias
 
-    from obanalytics.lakefiles import (
-        File,
-    )
+    from obanalytics.lakefiles import File
+
+    Key: TypeAlias = tuple[str, str]
+    Tables: TypeAlias = pa.Table | Iterable[pa.Table]
+    Rows: TypeAlias = Mapping[Key, Tables] | Iterable[tuple[Key, Tables]]
 
 FORMAT = 1
 """The version of the layout; kept in the table's description."""
@@ -148,6 +153,26 @@ class Snapshot:
             return empty(columns)
         with ThreadPoolExecutor(_THREADS) as pool:
             return pa.concat_tables(list(pool.map(table, files)), promote_options="permissive")
+
+    def scan(self, files: Sequence[File], columns: Sequence[str]) -> Iterator[pa.Table]:
+        """Read columns of some files piece by piece: one is in memory at a time.
+
+        Parameters
+        ----------
+        files : sequence of File
+            The files.
+        columns : sequence of str
+            The columns.
+
+        Yields
+        ------
+        pyarrow.Table
+            Some rows, in their order; text is plain.
+        """
+        for file in files:
+            rows = pq.ParquetFile(self.root / file.path)
+            for group in range(rows.num_row_groups):
+                yield rows.read_row_group(group, list(columns)).select(list(columns))
 
 
 class Lake:
@@ -284,7 +309,7 @@ class Lake:
 
     def commit(
         self,
-        rows: Mapping[tuple[str, str], pa.Table],
+        rows: Rows,
         before: Snapshot | None,
         *,
         replaced: Sequence[File] = (),
@@ -294,8 +319,9 @@ class Lake:
 
         Parameters
         ----------
-        rows : mapping
-            Tables by kind and bucket; each has columns of `SCHEMA`.
+        rows : mapping, or iterable of pairs
+            Tables by kind and bucket; each has columns of `SCHEMA`, and can be an iterable of
+            tables, too. Of what is iterated over one table at a time is in memory.
         before : Snapshot or None
             The newest snapshot; None makes the table.
         replaced : sequence of File
@@ -314,12 +340,17 @@ class Lake:
             When it cannot be written: nothing has changed then.
         """
         version = 0 if before is None else before.version + 1
+        made: list[File] = []
         with _told(self.root, "written"):
-            made = [
-                write_file(self.root, key, table, version, keyed=keyed)
-                for key, table in sorted(rows.items())
-                if len(table)
-            ]
+            try:
+                for key, table in sorted(rows.items()) if isinstance(rows, Mapping) else rows:
+                    tables = [table] if isinstance(table, pa.Table) else table
+                    file = write_file(self.root, key, tables, version, keyed=keyed)
+                    made += [] if file is None else [file]
+            except BaseException:  # nobody knows of them yet
+                for each in made:
+                    (self.root / each.path).unlink(missing_ok=True)
+                raise
             self._log(made, replaced, before)
         gone = {each.path for each in replaced}
         kept = () if before is None else before.files
@@ -424,6 +455,39 @@ def bucket_of(instance_id: str, parts: int) -> str:
         Number and count, such as ``03of16``.
     """
     return f"{zlib.crc32(instance_id.encode()) % parts:02}of{parts:02}"
+
+
+def dealt(table: pa.Table, parts: int) -> Iterable[tuple[str, pa.Table]]:
+    """Deal rows out to the parts that their instances lie in.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Rows with an `instance_id`.
+    parts : int
+        How many parts there are.
+
+    Yields
+    ------
+    bucket : str
+        The part.
+    rows : pyarrow.Table
+        Its rows, in their order.
+    """
+    if parts == 1:
+        yield bucket_of("", 1), table
+        return
+    names = table["instance_id"].combine_chunks()
+    if not pa.types.is_dictionary(names.type):
+        names = names.dictionary_encode()
+    if isinstance(names, pa.ChunkedArray):
+        names = names.unify_dictionaries().combine_chunks()
+    buckets = [bucket_of(each, parts) for each in names.dictionary.to_pylist()]
+    which = sorted(set(buckets))
+    number = np.array([which.index(each) for each in buckets], np.int64)
+    of = number[names.indices.to_numpy(zero_copy_only=False)] if len(names) else np.empty(0)
+    for place, bucket in enumerate(which):
+        yield bucket, table.filter(pa.array(of == place))
 
 
 def _addition(lake: Any, file: File, root: Path, *, is_new: bool) -> Any:  # noqa: ANN401

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
@@ -12,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from pathlib import Path
 
 PARTITIONS = ("kind", "bucket")
@@ -208,42 +209,95 @@ def read_some(
 
 
 def write_file(
-    root: Path, key: tuple[str, str], table: pa.Table, version: int, *, keyed: bool
-) -> File:
-    """Write one data file, under a name of its own: what is committed is never touched."""
+    root: Path,
+    key: tuple[str, str],
+    tables: Iterable[pa.Table],
+    version: int,
+    *,
+    keyed: bool,
+) -> File | None:
+    """Write one data file, under a name of its own: what is committed is never touched.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The table's folder.
+    key : tuple of str
+        Kind and bucket.
+    tables : iterable of pyarrow.Table
+        The rows, one table below the other; each is let go of when it is written.
+    version : int
+        The commit that is to know it.
+    keyed : bool
+        Whether facts of one set stand side by side, in the order of the sets.
+
+    Returns
+    -------
+    File or None
+        The file; None where there are no rows. Whatever fails, half a file does not stay.
+    """
     kind, bucket = key
     ending = _KEYED if keyed else ".parquet"
     path = f"kind={kind}/bucket={bucket}/{version:012}-{uuid4().hex[:12]}{ending}"
     whole = root / path
-    whole.parent.mkdir(parents=True, exist_ok=True)
-    names = table.column_names
-    encodings: dict[str, str] = {n: "DELTA_BINARY_PACKED" for n in _TIMES if n in names}
-    table = table.replace_schema_metadata(None)
-    with whole.open("xb") as file:
-        pq.write_table(
-            table,
-            file,
-            row_group_size=_ROW_GROUP if kind != "page" else 64,
-            compression="zstd",
-            compression_level=1 if kind != "page" else 9,
-            use_dictionary=[n for n in _REPEATED if n in names],
-            column_encoding=encodings,
-            store_schema=False,
-            write_page_checksum=True,  # what `Archive.check` finds rotten bits by
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    return File(path, kind, bucket, len(table), whole.stat().st_size, _stats(table))
+    told: dict[str, Any] | None = None
+    try:
+        with ExitStack() as stack:
+            for table in tables:
+                if not len(table):
+                    continue
+                bare = table.replace_schema_metadata(None)
+                if told is None:
+                    whole.parent.mkdir(parents=True, exist_ok=True)
+                    file = stack.enter_context(whole.open("xb"))
+                    writer = stack.enter_context(_writer(file, bare.schema))
+                writer.write_table(bare, row_group_size=_ROW_GROUP if kind != "page" else 64)
+                told = _stats(bare, told)
+            if told is not None:
+                writer.close()
+                file.flush()
+                os.fsync(file.fileno())
+    except BaseException:
+        whole.unlink(missing_ok=True)
+        raise
+    if told is None:
+        return None
+    return File(path, kind, bucket, told["numRecords"], whole.stat().st_size, told)
 
 
-def _stats(table: pa.Table) -> dict[str, Any]:
+def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:  # noqa: ANN401 - an open file
+    """Return who writes rows into a file."""
+    names = schema.names
+    pages = "body" in names
+    return pq.ParquetWriter(
+        file,
+        schema,
+        compression="zstd",
+        compression_level=9 if pages else 1,
+        use_dictionary=[n for n in _REPEATED if n in names],
+        column_encoding={n: "DELTA_BINARY_PACKED" for n in _TIMES if n in names},
+        store_schema=False,
+        write_page_checksum=True,  # what `Archive.check` finds rotten bits by
+    )
+
+
+def _stats(table: pa.Table, before: dict[str, Any] | None) -> dict[str, Any]:
     """Return the bounds that readers use to pass a file by."""
-    stats: dict[str, Any] = {"numRecords": len(table), "minValues": {}, "maxValues": {}}
-    found = pc.min_max(table["instance_id"].cast(pa.string()))
-    stats["minValues"]["instance_id"] = found["min"].as_py()
-    stats["maxValues"]["instance_id"] = found["max"].as_py()
-    stats["nullCount"] = {"instance_id": table["instance_id"].null_count}
-    return stats
+    names = table["instance_id"]
+    found = pc.min_max(names.cast(pa.string()))
+    low, high = found["min"].as_py(), found["max"].as_py()
+    count, nulls = len(table), names.null_count
+    if before is not None:
+        low = min(low, before["minValues"]["instance_id"])
+        high = max(high, before["maxValues"]["instance_id"])
+        count += before["numRecords"]
+        nulls += before["nullCount"]["instance_id"]
+    return {
+        "numRecords": count,
+        "minValues": {"instance_id": low},
+        "maxValues": {"instance_id": high},
+        "nullCount": {"instance_id": nulls},
+    }
 
 
 def file_of(action: dict[str, Any]) -> File:

@@ -141,6 +141,11 @@ def _add_sync(commands: _Commands) -> None:
         metavar="DURATION",
         help="whom an interrupted run asked not longer ago is not asked again (default: 6h)",
     )
+    made.add_argument(
+        "--new-endpoint",
+        action="store_true",
+        help="another host answered for these instances before, and it is the same service",
+    )
     _add_wait(made)
     group = add_client(made)
     group.add_argument(

@@ -14,7 +14,7 @@ from obanalytics.errors import ArchiveError
 from obanalytics.frames import instant_text
 from obanalytics.lake import bucket_of
 from obanalytics.ledger import NAT, frame_of, ints
-from obanalytics.recall import STALE, book_of, micros
+from obanalytics.recall import STALE, book_of, left_out, micros
 from obanalytics.schema import BackupSets, Source, stand_in
 
 if TYPE_CHECKING:
@@ -43,12 +43,15 @@ class Asked:
         How far before the window sets are kept.
     instance_ids : frozenset of str or None
         The instances; None is all.
+    stale : Timedelta or None
+        Instances that answered last so much before the newest answer are left out; None keeps all.
     """
 
     as_of: pd.Timestamp | None
     window: Window | None
     lookback: pd.Timedelta
     instance_ids: frozenset[str] | None
+    stale: pd.Timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Part:
     answers : dict of str to Timestamp
         Those that answered, with when they last did [UTC].
     failed : dict of str to str
-        Those that never did, with what they said last.
+        Those that never did, or not for too long, with what they said last.
     newest : Timestamp
         The newest answer's instant, of the whole archive [UTC].
     endpoint : str or None
@@ -163,7 +166,7 @@ def parts_of(
     }
     _check_rolls(snapshot, asked, list(rolls.values()))
     newest = max(roll["seen"].max() for roll in rolls.values() if roll["seen"].notna().any())
-    failed = _failed(rolls.values(), newest, asked)
+    failed = _failed(rolls.values(), newest, asked) | _left(rolls.values(), newest, asked)
     endpoints = sorted({e for roll in rolls.values() for e in roll["endpoint"].dropna()})
     told = {"newest": newest, "endpoint": "; ".join(endpoints) or None, "asked": asked}
     shares = _shares(snapshot, rolls, count, at_least)
@@ -173,13 +176,14 @@ def parts_of(
         mine = replace(snapshot, files=files)
         for number, rows in enumerate(np.array_split(np.arange(len(roll)), shares[bucket])):
             some = roll.iloc[rows]
-            alone = len(some) == len(roll) and asked.instance_ids is None
-            good = some["seen"].notna()
+            good = some["seen"].notna() & ~some["instance_id"].isin(failed)
+            left = some["seen"].notna() & ~good
+            alone = len(some) == len(roll) and asked.instance_ids is None and not left.any()
             parts.append(
                 Part(
                     name=bucket if shares[bucket] == 1 else f"{bucket}, {number + 1}",
                     snapshot=mine,
-                    only=None if alone else tuple(some["instance_id"]),
+                    only=None if alone else tuple(some.loc[~left, "instance_id"]),
                     answers=dict(some.loc[good, ["instance_id", "seen"]].itertuples(index=False)),
                     failed={n: failed[n] for n in some["instance_id"] if n in failed},
                     **told,
@@ -234,6 +238,7 @@ def _roll(snapshot: Snapshot, bucket: str, asked: Asked) -> pd.DataFrame:
         "last_run": some["run"].max(),
         "recent": pd.DataFrame({"run": late["run"], "seen": _instants(late["seen"])}),
         "silent": silent[["instance_id", "run", "error"]],
+        "told": frame[["instance_id", "run", "error"]],
     }
     return made
 
@@ -248,6 +253,24 @@ def _failed(rolls: Collection[pd.DataFrame], newest: pd.Timestamp, asked: Asked)
     last = silent[keep].drop_duplicates("instance_id", keep="last")
     errors = last["error"].astype("object").fillna("unknown")
     return dict(zip(last["instance_id"], errors, strict=True))
+
+
+def _left(rolls: Collection[pd.DataFrame], newest: pd.Timestamp, asked: Asked) -> dict[str, str]:
+    """Return who answered too long before the newest answer, and what is the matter with them."""
+    if asked.stale is None:
+        return {}
+    made: dict[str, str] = {}
+    last_run = np.nanmax([roll.attrs["last_run"] for roll in rolls])
+    for roll in rolls:
+        old = roll[roll["seen"] < newest - asked.stale]
+        told = roll.attrs["told"]
+        told = told[told["instance_id"].isin(set(old["instance_id"]))]
+        if asked.as_of is not None:  # what failed later is not known yet
+            told = told[told["run"] <= last_run]
+        errors = told.drop_duplicates("instance_id", keep="last").set_index("instance_id")["error"]
+        for name, seen in old[["instance_id", "seen"]].itertuples(index=False):
+            made[name] = left_out(seen, errors[name])
+    return made
 
 
 def _instants(values: pd.Series) -> pd.DatetimeIndex:

@@ -271,10 +271,27 @@ def _left(
     tail = fetches.drop_duplicates("instance_id", keep="last").set_index("instance_id")
     made = {}
     for name, seen in last[last < last.max() - stale].items():
-        error = tail.loc[name, "error"]
-        why = "it was not asked since" if pd.isna(error) else f"since then: {error}"
-        made[str(name)] = f"answered last at {instant_text(seen)}; {why}"
+        made[str(name)] = left_out(seen, tail.loc[name, "error"])
     return made
+
+
+def left_out(seen: pd.Timestamp, error: Any) -> str:  # noqa: ANN401 - text or none
+    """Say what is the matter with an instance that answers no more.
+
+    Parameters
+    ----------
+    seen : Timestamp
+        Its last answer [UTC].
+    error : str or NA
+        What its last fetch failed of.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    why = "it was not asked since" if pd.isna(error) else f"since then: {error}"
+    return f"answered last at {instant_text(seen)}; {why}"
 
 
 def _notes(fetches: pd.DataFrame, answered: pd.DataFrame, window: Window | None) -> tuple[str, ...]:

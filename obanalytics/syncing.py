@@ -7,17 +7,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from obanalytics.dataset import PAD, ids_of, instances_of, is_all, watch
-from obanalytics.errors import DataError, ObanalyticsError
+from obanalytics.errors import ArchiveError, DataError, ObanalyticsError
 from obanalytics.flatten import Flattener
 from obanalytics.frames import cluster_start
-from obanalytics.lake import bucket_of
-from obanalytics.lakefiles import LABELS, SCHEMA
+from obanalytics.lake import bucket_of, dealt
+from obanalytics.lakefiles import LABELS, SCHEMA, empty
 from obanalytics.ledger import CONTENT, FACTS, LEVELS, NAT, Asked, ints, news, no_facts
 from obanalytics.recall import FETCH, micros
 from obanalytics.schema import as_instant
@@ -37,7 +39,10 @@ BATCH_ROWS, BATCH_INSTANCES = 200_000, 2_000
 """So many are committed at once; with fewer in all a run is one commit."""
 PART_INSTANCES = 2_000
 """A new archive is dealt out so that about so many instances lie together."""
-_ASKED = ("run", "instance_id", "seen", "asked_start", "download_checked", "ok", "planned")
+_ASKED = (
+    *("run", "instance_id", "seen", "asked_start", "download_checked", "ok", "planned"),
+    "endpoint",
+)
 _UTC = SCHEMA.field("seen").type
 
 
@@ -59,6 +64,8 @@ class Plan:
         How long to go on; None is to the end.
     now : Timestamp or None
         The instant, where the service does not say [UTC].
+    new_endpoint : bool
+        Whether what answers now may answer under another name than before.
     """
 
     since: pd.Timestamp | None
@@ -67,6 +74,7 @@ class Plan:
     resume: pd.Timedelta
     seconds: float | None
     now: pd.Timestamp | None
+    new_endpoint: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,11 @@ class Sync:
             if names:
                 parts.append(f"{len(names)} {what}")
         return "; ".join(parts)
+
+
+def _host(endpoint: str) -> str:
+    """Return whom an address names; a simulator on this machine has another port each time."""
+    return (urlsplit(endpoint).hostname or endpoint).lower()
 
 
 class _LateError(Exception):
@@ -183,7 +196,10 @@ class Run:
         if self.snapshot is None:
             self.parts = power_of_two(len(ids) / PART_INSTANCES)
         ids.sort(key=lambda each: bucket_of(each, self.parts))  # a batch is of few parts
-        done = self._done_before(set(ids))
+        fetches = self._fetches_before()
+        if not self.plan.new_endpoint:
+            self._check_endpoint(fetches, ids)
+        done = self._done_before(fetches, set(ids))
         pending = [each for each in ids if each not in done]
         if not pending:  # everybody had a turn: whose is the longest ago comes first
             pending, done = sorted(ids, key=done.__getitem__), {}
@@ -206,13 +222,34 @@ class Run:
                 self._commit()
         return self._result(ids, done)
 
-    def _done_before(self, ids: set[str]) -> dict[str, pd.Timestamp]:
+    def _fetches_before(self) -> pa.Table:
+        """Return what the runs before this one asked."""
+        if self.snapshot is None:
+            return empty(_ASKED)
+        return self.snapshot.read(self.snapshot.of("fetch"), _ASKED)
+
+    def _check_endpoint(self, fetches: pa.Table, ids: Collection[str]) -> None:
+        """Refuse a service that is not the one that answered before: its sets are others."""
+        here = _host(self.client.endpoint)
+        endpoints = fetches["endpoint"].unique().to_pylist()
+        if all(each is None or _host(each) == here for each in endpoints):
+            return
+        asked = pc.is_in(fetches["instance_id"].cast(pa.string()), pa.array(ids, pa.string()))
+        some = fetches.filter(pc.and_(asked, fetches["ok"])).to_pandas()
+        last = some.sort_values("run", kind="stable").drop_duplicates("instance_id", keep="last")
+        other = last[last["endpoint"].map(_host) != here].sort_values("instance_id")
+        if len(other):
+            one = other.iloc[0]
+            raise ArchiveError(
+                f"{self.client.endpoint} is not who answered before: the archive {self.lake.root} "
+                f"holds {one['instance_id']} as {one['endpoint']} told of it ({len(other)} of "
+                f"{len(ids)} instances). Sync into another folder, or, where this is the same "
+                "service under another name, say so: new_endpoint=True, or --new-endpoint"
+            )
+
+    def _done_before(self, fetches: pa.Table, ids: set[str]) -> dict[str, pd.Timestamp]:
         """Return whom the runs before this one asked, as far as they did not come to their end."""
         done: dict[str, pd.Timestamp] = {}
-        if self.snapshot is None:
-            return done
-        files = self.snapshot.of("fetch")
-        fetches = self.snapshot.read(files, _ASKED)
         numbers = ints(fetches["run"])
         for number in np.unique(numbers)[::-1]:
             run = fetches.filter(pa.array(numbers == number)).to_pandas()
@@ -358,8 +395,8 @@ class Run:
 
     def _result(self, ids: list[str], done: dict[str, pd.Timestamp]) -> Sync:
         """Say how the run went."""
-        empty = pd.DataFrame(columns=list(FETCH))
-        told = pd.concat(self.committed, ignore_index=True) if self.committed else empty
+        nothing = pd.DataFrame(columns=list(FETCH))
+        told = pd.concat(self.committed, ignore_index=True) if self.committed else nothing
         good = told[told["ok"].astype(bool)]
         seen = good["seen"].max() if len(good) else None
         said = set(told["instance_id"])
@@ -514,39 +551,6 @@ def _oldest(frames: tuple[pd.DataFrame, pd.DataFrame], asked: dict[str, Asked]) 
         micros(frame["start_time"].min()) for frame in frames if frame["start_time"].notna().any()
     ]
     return min([asked_from, *came])
-
-
-def dealt(table: pa.Table, parts: int) -> Iterable[tuple[str, pa.Table]]:
-    """Deal rows out to the parts that their instances lie in.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Rows with an `instance_id`.
-    parts : int
-        How many parts there are.
-
-    Yields
-    ------
-    bucket : str
-        The part.
-    rows : pyarrow.Table
-        Its rows, in their order.
-    """
-    if parts == 1:
-        yield bucket_of("", 1), table
-        return
-    names = table["instance_id"].combine_chunks()
-    if not pa.types.is_dictionary(names.type):
-        names = names.dictionary_encode()
-    if isinstance(names, pa.ChunkedArray):
-        names = names.unify_dictionaries().combine_chunks()
-    buckets = [bucket_of(each, parts) for each in names.dictionary.to_pylist()]
-    which = sorted(set(buckets))
-    number = np.array([which.index(each) for each in buckets], np.int64)
-    of = number[names.indices.to_numpy(zero_copy_only=False)] if len(names) else np.empty(0)
-    for place, bucket in enumerate(which):
-        yield bucket, table.filter(pa.array(of == place))
 
 
 def power_of_two(value: float) -> int:

@@ -11,16 +11,16 @@ import pyarrow.parquet as pq
 
 from obanalytics.errors import ArchiveError
 from obanalytics.flatten import Flattener
-from obanalytics.lake import bucket_of
+from obanalytics.lake import bucket_of, dealt
 from obanalytics.ledger import FACTS, LEVELS, Asked, Book, arranged, ints, no_facts
 from obanalytics.recall import FETCH, fetches_of, micros
-from obanalytics.syncing import dealt, facts_against, power_of_two, untold
+from obanalytics.syncing import facts_against, power_of_two, untold
 from obanalytics.wire import decode_page
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from obanalytics.lake import Lake, Snapshot
+    from obanalytics.lake import Key, Lake, Snapshot, Tables
     from obanalytics.lakefiles import File
 
 PART_ROWS = 2_000_000
@@ -32,6 +32,8 @@ _PAGE = ("run", "instance_id", "seen", "page", "body")
 
 def compacted(lake: Lake, snapshot: Snapshot, parts: int | None) -> Snapshot:
     """Put the facts of every part into one sorted file; this process is the only writer.
+
+    The facts of one part are in memory at a time; where there shall be fewer parts, of one new one.
 
     Parameters
     ----------
@@ -50,22 +52,28 @@ def compacted(lake: Lake, snapshot: Snapshot, parts: int | None) -> Snapshot:
     if parts is None:
         rows = sum(each.rows for each in snapshot.files if each.kind == "tenant")
         parts = power_of_two(rows / PART_ROWS)
-    made: dict[tuple[str, str], pa.Table] = {}
+    kinds: list[str] = []
     replaced: list[File] = []
     for kind in (*LEVELS, "fetch"):
         files = snapshot.of(kind)
         whole = parts == snapshot.parts and len(files) == len({each.bucket for each in files})
         if whole and (kind == "fetch" or all(each.keyed for each in files)):
             continue
+        kinds.append(kind)
         replaced += files
-        for bucket, table in _regrouped(snapshot, kind, parts):
-            made[kind, bucket] = table
-    for bucket, files in _small_pages(snapshot).items():
-        replaced += files
-        made["page", bucket] = snapshot.read(files, _PAGE)
+    pages = _small_pages(snapshot)
+    replaced += [each for files in pages.values() for each in files]
+
+    def together() -> Iterator[tuple[Key, Tables]]:
+        for kind in kinds:
+            for bucket, table in _regrouped(snapshot, kind, parts):
+                yield (kind, bucket), table
+        for bucket, files in pages.items():
+            yield ("page", bucket), snapshot.scan(files, _PAGE)
+
     after = snapshot
     if replaced:
-        after = lake.commit(made, snapshot, replaced=replaced, keyed=True)
+        after = lake.commit(together(), snapshot, replaced=replaced, keyed=True)
     lake.tidy(snapshot)
     return after
 
@@ -225,25 +233,41 @@ def rebuilt(lake: Lake, snapshot: Snapshot) -> int:
     """
     fetches = fetches_of(snapshot)
     fetches = fetches[fetches["ok"]]
-    made: dict[tuple[str, str], pa.Table] = {}
-    for ids in _by_part(fetches["instance_id"].astype(str).unique().tolist(), snapshot.parts):
-        files = snapshot.of("page", instance_ids=ids)
-        pages = snapshot.read(files, _PAGE, instance_ids=ids)
-        mine = fetches[fetches["instance_id"].isin(ids)]
-        for kind, table in _replayed(lake, mine, pages).items():
-            for bucket, part in dealt(table, snapshot.parts):
-                made[kind, bucket] = part
     replaced = [each for kind in LEVELS for each in snapshot.of(kind)]
-    lake.commit(made, snapshot, replaced=replaced)
-    return sum(map(len, made.values()))
+    count = 0
+
+    def anew() -> Iterator[tuple[Key, Tables]]:
+        nonlocal count
+        for bucket, groups in _by_part(fetches, snapshot.parts).items():
+            found: dict[str, list[pa.Table]] = {kind: [] for kind in LEVELS}
+            for ids in groups:
+                files = snapshot.of("page", instance_ids=ids)
+                pages = snapshot.read(files, _PAGE, instance_ids=ids)
+                mine = fetches[fetches["instance_id"].isin(ids)]
+                for kind, table in _replayed(lake, mine, pages).items():
+                    found[kind].append(table)
+            for kind, tables in found.items():
+                whole = pa.concat_tables(tables, promote_options="permissive")
+                count += len(whole)
+                yield (kind, bucket), whole
+
+    lake.commit(anew(), snapshot, replaced=replaced)
+    return count
 
 
-def _by_part(ids: list[str], parts: int) -> list[list[str]]:
-    """Return the instances of every part."""
-    dealt_out: dict[str, list[str]] = {}
-    for each in sorted(ids):
-        dealt_out.setdefault(bucket_of(each, parts), []).append(each)
-    return list(dealt_out.values())
+def _by_part(fetches: pd.DataFrame, parts: int) -> dict[str, list[list[str]]]:
+    """Return the instances of every part, in groups whose responses fit into memory."""
+    listed = fetches.groupby(fetches["instance_id"].astype(str))[["sets", "tenant_rows"]].sum()
+    dealt_out: dict[str, list[list[str]]] = {}
+    room: dict[str, int] = {}
+    for name, rows in listed.sum(axis=1).sort_index().items():
+        bucket = bucket_of(str(name), parts)
+        groups = dealt_out.setdefault(bucket, [[]])
+        if groups[-1] and rows > room[bucket]:
+            groups.append([])
+        room[bucket] = (room[bucket] if groups[-1] else PART_ROWS) - rows
+        groups[-1].append(str(name))
+    return dealt_out
 
 
 def _replayed(lake: Lake, fetches: pd.DataFrame, responses: pa.Table) -> dict[str, pa.Table]:

@@ -17,8 +17,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import obanalytics as ob
-from obanalytics import ledger, simulator
+from obanalytics import lake, ledger, simulator, upkeep
 from obanalytics.errors import ArchiveError, ObanalyticsError
+from obanalytics.lake import bucket_of
 from tests.archives import (
     DAY,
     EDITS,
@@ -660,6 +661,32 @@ def test_with_a_deadline_whose_turn_is_the_longest_ago_comes_first(
     assert waits.max() <= 4 * DAY
 
 
+def test_another_host_that_knows_the_same_ids_is_refused(tmp_path: Path) -> None:
+    told = fleet(3)
+    told.endpoint = "https://api.example.com"
+    archive = ob.Archive(tmp_path)
+    archive.sync(told, told.ids[:2])
+    before = files_of(tmp_path)
+    other = fleet(3)
+    other.endpoint, other.now = "https://api.example.cn:8443", told.now + DAY
+    with pytest.raises(
+        ArchiveError,
+        match=rf"example\.cn:8443 is not who .* holds {told.ids[0]} as https://api\.example\.com "
+        r"told of it \(2 of 3 instances\)\. Sync into another folder",
+    ):
+        archive.sync(other, "all")
+    assert other.asked == []
+    assert files_of(tmp_path).keys() == before.keys()
+    assert archive.sync(other, told.ids[2:]).instances == (told.ids[2],)  # of which only it told
+    assert archive.load().source.endpoint == "https://api.example.cn:8443; https://api.example.com"
+    done = archive.sync(other, "all", new_endpoint=True)
+    assert (done.failed, done.went) == ({}, 0)
+    other.endpoint, other.now = "https://API.example.cn", other.now + DAY  # the same host
+    archive.sync(other, "all")
+    with pytest.raises(ArchiveError, match=r"3 of 3 instances"):
+        archive.sync(told, "all")
+
+
 def test_a_service_that_does_not_say_when_needs_an_instant(tmp_path: Path) -> None:
     told = fleet(1)
     told.dated = False
@@ -849,6 +876,54 @@ def test_what_was_read_wrongly_is_mended_by_reading_the_responses_anew(
     assert set(wrong.load().clusters["status"]) == {"MISREAD"}
     wrong.rebuild()
     assert_same_frames(wrong.load(), right.load())
+
+
+@pytest.mark.parametrize("rows", [1, 150, 10**9])
+def test_facts_are_made_anew_of_so_many_instances_at_a_time_as_there_is_room_for(
+    tmp_path: Path, sound: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    archive = ob.Archive(shutil.copytree(sound, tmp_path / "archive"))
+    before, changes = archive.load(), archive.changes()
+    listed = archive.fetches()[["sets", "tenant_rows"]].to_numpy().sum()
+    monkeypatch.setattr(upkeep, "PART_ROWS", rows)
+    real, seen = upkeep._replayed, []
+
+    def replayed(lake: Any, fetches: pd.DataFrame, responses: Any) -> Any:
+        mine = fetches[["sets", "tenant_rows"]].to_numpy().sum()
+        seen.append((fetches["instance_id"].nunique(), mine, set(fetches["instance_id"])))
+        return real(lake, fetches, responses)
+
+    monkeypatch.setattr(upkeep, "_replayed", replayed)
+    archive.rebuild()
+    assert sum(mine for _, mine, _ in seen) == listed
+    assert all(mine <= rows or instances == 1 for instances, mine, _ in seen)
+    if rows == 10**9:
+        assert len(seen) == len({bucket_of(each, 2) for _, _, ids in seen for each in ids})
+    assert_same_frames(archive.load(), before)
+    pd.testing.assert_frame_equal(archive.changes(), changes)
+    assert errors_of(archive.check()) == []
+
+
+@pytest.mark.parametrize("done", ["compact", "rebuild"])
+def test_what_fails_in_the_middle_leaves_no_file(
+    tmp_path: Path, sound: Path, monkeypatch: pytest.MonkeyPatch, done: str
+) -> None:
+    archive = ob.Archive(shutil.copytree(sound, tmp_path / "archive"))
+    before, files = archive.load(), files_of(archive.path)
+    real, calls = lake.write_file, []
+
+    def written(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments[1])
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(lake, "write_file", written)
+    with pytest.raises(ArchiveError, match=r"No space left .* before is intact"):
+        getattr(archive, done)()
+    assert len(calls) == 3
+    assert files_of(archive.path).keys() == files.keys()
+    assert_same_frames(archive.load(), before)
 
 
 @pytest.fixture(scope="module")

@@ -496,6 +496,21 @@ def test_without_responses_nothing_can_be_rebuilt(run: Shell, tmp_path: Path) ->
     assert run("archive", "check", folder)[0] == FINE
 
 
+def test_another_host_is_refused_unless_it_is_the_same_service(
+    run: Shell, service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "h"
+    assert run("sync", folder, "--quiet") == (FINE, "", "")
+    monkeypatch.setenv("OCEANBASE_ENDPOINT", service.url.replace("127.0.0.1", "localhost"))
+    code, out, err = run("sync", folder)
+    assert (code, out) == (BAD_DATA, "")
+    assert "2 of 2 instances" in only_line(err)
+    assert "--new-endpoint" in err
+    for more in (["--new-endpoint"], []):
+        code, out, err = run("sync", folder, "--quiet", *more)
+        assert (code, out, err) == (FINE, "", "")
+
+
 # --- what is written of it -----------------------------------------------------------------------
 
 

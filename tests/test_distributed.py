@@ -31,6 +31,8 @@ from obanalytics.parts import Asked, parts_of
 from obanalytics.recall import FETCH
 from obanalytics.simulator import KEY, Plant, Scenario, SimulatorServer, simulate
 from obanalytics.syncing import facts_of
+from tests import archives
+from tests.archives import past, service
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -518,6 +520,32 @@ SAME += ["unbounded", "exposure_now", "restore_points", "last_checkpoint", "rpo_
 
 def keys_of(frame: pd.DataFrame) -> list[tuple[str, str]]:
     return [*frame[["instance_id", "tenant_id"]].itertuples(index=False, name=None)]
+
+
+@pytest.mark.parametrize("then", [None, 3])
+def test_who_answers_no_more_is_left_out_where_that_is_asked_for(
+    tmp_path: Path, then: int | None
+) -> None:
+    told = service(past(), archives.END - 10 * archives.DAY)
+    archive, (_, dead, dropped) = ob.Archive(tmp_path), told.ids
+    for day in range(6):
+        told.failing = {dead} if day > 1 else set()
+        archive.sync(told, "all" if day < 2 else [each for each in told.ids if each != dropped])
+        told.now += archives.DAY
+    as_of = None if then is None else archive.fetches()["seen"].dropna().unique()[then]
+    whole = archive.load(as_of, stale="1D")
+    assert set(whole.source.failed) == {dead, dropped}
+    assert "it was not asked since" in whole.source.failed[dropped]
+    assert "since then: " in whole.source.failed[dead]
+    for count in (1, 3):
+        bounds: dict[str, Any] = {"as_of": as_of, "stale": "1D", "partitions": count}
+        for run in (ob.findings, partial(ob.coverage_gaps, rpo="5h"), ob.exposure):
+            same(map_instances(run, archive, **bounds), run(whole))
+        made = distributed.review(archive, "5h", **bounds)
+        assert made.failed == whole.source.failed
+        pd.testing.assert_frame_equal(made.findings, ob.review(whole, rpo="5h").findings)
+    everybody = map_instances(ob.exposure, archive, as_of=as_of)
+    assert set(everybody["instance_id"]) == set(told.ids)
 
 
 def test_fleet_review_fits_a_screen(archive: ob.Archive) -> None:

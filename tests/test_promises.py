@@ -71,7 +71,7 @@ SIGNATURES = {
     "*as_of",
     "Archive": "path",
     "Archive.sync": "self client instance_ids since *check_download *keep_responses *deadline "
-    "*resume *wait *now *progress",
+    "*resume *wait *now *new_endpoint *progress",
     "Archive.load": "self as_of *start *end *instance_ids *lookback *stale",
     "Archive.changes": "self since until *instance_ids",
     "Archive.fetches": "self",
@@ -127,6 +127,14 @@ def test_public_names_are_these_and_each_is_there() -> None:
     assert set(dir(ob)) >= NAMES
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         ob.nothing  # noqa: B018
+
+
+def test_the_analyses_over_an_archive_are_there_when_they_are_asked_for() -> None:
+    code = (
+        "import sys, obanalytics as ob; assert 'obanalytics.distributed' not in sys.modules; "
+        "assert callable(ob.distributed.coverage); assert 'distributed' in dir(ob)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_function_whose_module_has_its_name_is_the_function() -> None:
