@@ -44,6 +44,7 @@ PROGRAMS = {
     "accuracy": ("python", "tests/accuracy.py", "--write"),
     "notebooks": ("python", "tests/notebooks_tool.py"),
 }
+NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
 USAGE = (
     "usage: python3 dev.py demo | test [pytest options] | lint | bench | accuracy | notebooks | env"
 )
@@ -161,8 +162,11 @@ def main(arguments: list[str]) -> int:
         system_tools()
         node_tools()
         checked = lint()
+        # Many tests start the package anew: without its bytecode each would compile it.
+        keep = {name: value for name, value in os.environ.items() if name != NO_BYTECODE}
         # A process per core: the tests are independent, and most of their time is arithmetic.
-        return run(*inside("pytest", "-n", "auto", "--dist", "worksteal", *rest)) or checked
+        tests = inside("pytest", "-n", "auto", "--dist", "worksteal", *rest)
+        return run(*tests, env=keep) or checked
     return 0
 
 

@@ -7,7 +7,7 @@ import datetime as dt
 import math
 import re
 import subprocess
-from itertools import pairwise, product
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import html5lib
@@ -135,7 +135,8 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
 @pytest.mark.parametrize(
     ("name", "scheme", "width"),
     [
-        *product(("sample", "hostile"), ("light", "dark"), (1280, 390)),
+        *(("sample", "light", 1280), ("sample", "dark", 390)),
+        *(("hostile", "light", 390), ("hostile", "dark", 1280)),
         *(("nothing", "light", 390), ("nothing", "dark", 1280)),
         *(("one", "light", 1280), ("one", "dark", 390)),
         *(("big", "light", 1280), ("big", "dark", 390)),
@@ -344,12 +345,25 @@ def press(page: Page, key: str, column: int) -> str | None:
     return head.get_attribute("aria-sort")
 
 
+PRESS = """([key, column]) => {
+  const head = document.querySelector(`[id="${key}"] thead`).rows[0].cells[column];
+  head.querySelector("button").click();
+  return head.getAttribute("aria-sort");
+}"""
+
+
+def press_at_once(page: Page, key: str, column: int) -> str | None:
+    """Click a head without a pointer: there are many, and other tests use one."""
+    sorted_now: str | None = page.evaluate(PRESS, [key, column])
+    return sorted_now
+
+
 def check_number_column(page: Page, key: str, column: int, head: str) -> None:
-    came = page.evaluate(ROWS, key)
+    came = after = page.evaluate(ROWS, key)
     sizes = page.evaluate(SIZES, key)
     for state, reverse in (("descending", True), ("ascending", False)):
-        before = page.evaluate(ROWS, key)
-        assert press(page, key, column) == state
+        before = after
+        assert press_at_once(page, key, column) == state
         after = page.evaluate(ROWS, key)
         assert after == in_order(before, column, number=True, reverse=reverse), (key, head)
         assert page.evaluate(SIZES, key) == sizes
@@ -357,7 +371,7 @@ def check_number_column(page: Page, key: str, column: int, head: str) -> None:
         assert readable(said[::-1] if reverse else said), (key, head)
         blanks = [each is None for each in said]
         assert blanks == sorted(blanks), (key, head)
-    assert press(page, key, column) is None
+    assert press_at_once(page, key, column) is None
     assert page.evaluate(ROWS, key) == came
 
 

@@ -42,7 +42,7 @@ def same(one: dict[str, pd.DataFrame], other: dict[str, pd.DataFrame]) -> None:
         pd.testing.assert_frame_equal(table, other[name], obj=name)
 
 
-@settings(max_examples=examples(120))
+@settings(max_examples=examples(80))
 @given(st.lists(histories(), min_size=1, max_size=6), st.sampled_from([1, 2, 5, 11]), st.randoms())
 def test_nothing_depends_on_the_parts_or_the_order_of_rows(
     tenants: list[list[Set]], most: int, random: Any

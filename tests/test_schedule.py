@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import findings_oracle as oracle
@@ -641,16 +642,17 @@ def slots_of(text: str, tz: str, low: pd.Timestamp, high: pd.Timestamp) -> list[
     return sorted(found)
 
 
-SLOT_TABLES = {
-    text: slots_of(text, tz, BEGIN, BEGIN + pd.Timedelta("12D")) for text, (tz, _) in RULES.items()
-}
+@cache
+def table_of(text: str) -> list[pd.Timestamp]:
+    """Return the slots of a rule in the time that histories are drawn from."""
+    return slots_of(text, RULES[text][0], BEGIN, BEGIN + pd.Timedelta("12D"))
 
 
 def expected_rows(
     runs: list[Run], text: str, as_of: pd.Timestamp, grace: pd.Timedelta, early: pd.Timedelta
 ) -> list[tuple[Any, ...]]:
     """Match runs and slots one by one."""
-    table = SLOT_TABLES[text]
+    table = table_of(text)
     known = [(turn, run) for turn, run in enumerate(runs) if run.start <= as_of]
     if not known:
         return []

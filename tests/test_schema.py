@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from effort import examples
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pages import cluster_set, page, tenant_set
 from pandas.testing import assert_frame_equal
@@ -318,6 +319,7 @@ def test_backup_sets_cannot_be_changed_and_can_be_pickled() -> None:
     same(pickle.loads(pickle.dumps(sets)), sets)  # noqa: S301
 
 
+@settings(max_examples=examples(160))
 @given(st.sets(st.integers(1, 12)), st.sets(st.integers(1, 12)))
 def test_merge_is_a_union_and_idempotent(one: set[int], other: set[int]) -> None:
     a, b = (history(sorted(days)) for days in (one, other))  # type: ignore[arg-type]
