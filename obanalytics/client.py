@@ -10,6 +10,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from threading import Event, Lock
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Self, TypeAlias, TypeVar
 from urllib.parse import quote
 
@@ -323,6 +324,7 @@ class Client:
         *,
         check_download: bool = False,
         on_page: Callable[[str, int, int], object] | None = None,
+        until: float | None = None,
     ) -> Generator[tuple[str, list[Page] | ObanalyticsError]]:
         """Read the backup sets of several instances side by side.
 
@@ -336,6 +338,8 @@ class Client:
             Ask the server to check which sets can be downloaded.
         on_page : callable or None
             Called in this thread with instance id, pages read, and pages expected.
+        until : float or None
+            Stop at this instant of `time.monotonic` [s]; who is not complete then is not yielded.
 
         Yields
         ------
@@ -354,12 +358,16 @@ class Client:
             _path(instance_id)  # refused here: in a thread of its own nobody would hear of it
         futures: list[Future[None]] = []
         try:
-            for instance_id in ids:
+            for instance_id in ids if until is None or monotonic() < until else ():
                 walk = (self._walk_one, instance_id, asked, events, stop)
                 futures.append(self._submit(self._walkers, *walk))
             waiting = len(futures)
             while waiting:
-                instance_id, news, expected = events.get()
+                left = None if until is None else until - monotonic()
+                try:  # whatever the server does, nobody waits for it any longer
+                    instance_id, news, expected = events.get(left is None or left > 0, left)
+                except queue.Empty:
+                    return
                 if isinstance(news, int):
                     if on_page is not None:
                         on_page(instance_id, news, expected)

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -71,6 +72,7 @@ def load(  # noqa: PLR0913 - each is a question that only the caller can answer
     on_error: Literal["raise", "collect"] = "raise",
     restorable: bool = False,
     inventory: bool = False,
+    deadline: Duration | None = None,
     progress: Progress | bool | None = None,
 ) -> BackupSets:
     """Fetch the backup sets of one or more instances.
@@ -94,6 +96,9 @@ def load(  # noqa: PLR0913 - each is a question that only the caller can answer
         failed and why.
     restorable, inventory : bool
         Fetch the vendor's restorable intervals, and the names and status of instances and tenants.
+    deadline : duration or None
+        Stop asking after so long: instances that are not complete then count as failed. To go on
+        where an earlier run stopped, keep what is fetched in an `Archive`.
     progress : callable, bool or None
         Called with instance id, pages read and pages expected; True draws a bar, False does not,
         None draws one where somebody looks.
@@ -106,7 +111,7 @@ def load(  # noqa: PLR0913 - each is a question that only the caller can answer
     Raises
     ------
     ObanalyticsError
-        When an instance fails and `on_error` is "raise".
+        When an instance fails, or the deadline comes first, and `on_error` is "raise".
     ValueError
         When an argument is no id, instant, duration or choice.
 
@@ -125,14 +130,16 @@ def load(  # noqa: PLR0913 - each is a question that only the caller can answer
         since = window.start - as_duration(lookback, "lookback")
     if on_error not in {"raise", "collect"}:
         raise ValueError(f'on_error must be "raise" or "collect", not {on_error!r}')
+    limit = None if deadline is None else as_duration(deadline, "deadline")
     with ExitStack() as stack:
+        until = None if limit is None else monotonic() + limit.total_seconds()
         service = client or stack.enter_context(_own_client())
         collect = on_error == "collect"
         everything: list[dict[str, Any]] | ObanalyticsError = []
         if is_all(instance_ids) or inventory:
             everything = instances_of(service, must=is_all(instance_ids) or not collect)
         ids = ids_of(instance_ids, everything, service)
-        fetch = _Fetch(service, ids, window, since, collect=collect)
+        fetch = _Fetch(service, ids, window, since, collect=collect, until=until)
         fetch.sets(check_download=check_download, progress=watch(progress, len(ids), stack))
         sets = fetch.facts(check_download=check_download)
         if restorable:
@@ -178,7 +185,9 @@ class _Fetch:
         since: pd.Timestamp | None,
         *,
         collect: bool,
+        until: float | None = None,
     ) -> None:
+        self.until = until
         self.client = client
         self.ids = ids
         self.window = window
@@ -193,9 +202,11 @@ class _Fetch:
         begin = None if self.since is None else self.since - PAD
         end = None if self.window is None or self.window.end is None else self.window.end + PAD
         walk = self.client.walk(
-            self.ids, begin, end, check_download=check_download, on_page=progress
+            self.ids, begin, end, check_download=check_download, on_page=progress, until=self.until
         )
+        left = dict.fromkeys(self.ids)
         for instance_id, pages in walk:
+            del left[instance_id]
             failure = pages if isinstance(pages, ObanalyticsError) else None
             failure = failure or self._flatten(instance_id, pages)  # type: ignore[arg-type]
             if failure is not None and not self.collect:
@@ -203,6 +214,13 @@ class _Fetch:
                 raise failure
             if failure is not None:
                 self.failed[instance_id] = str(failure)
+        if left and not self.collect:
+            raise ApiError(
+                f"the deadline came when {len(self.ids) - len(left)} of {len(self.ids)} instances "
+                f"were complete; the next one is {next(iter(left))}. Give more time, keep what is "
+                'complete with on_error="collect", or sync into an Archive: it goes on next time'
+            )
+        self.failed |= dict.fromkeys(left, "not complete when the deadline came")
 
     def _flatten(self, instance_id: str, pages: list[Page]) -> ObanalyticsError | None:
         """Add an instance's pages, all or none."""
@@ -243,6 +261,8 @@ class _Fetch:
     def table(self, sets: BackupSets, name: str, rows_of: Any) -> BackupSets:  # noqa: ANN401
         """Fetch one of the optional tables; where it is refused the sets go on without it."""
         ids = sets.source.instances
+        if self.until is not None and monotonic() >= self.until:
+            return _noted(sets, f"no {name} table: the deadline came first")
         found = self.client.side_by_side(partial(rows_of, self.client), ids)
         refused = {i: e for i, e in zip(ids, found, strict=True) if isinstance(e, ObanalyticsError)}
         if refused and not self.collect:

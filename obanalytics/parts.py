@@ -233,7 +233,7 @@ def _roll(snapshot: Snapshot, bucket: str, asked: Asked) -> pd.DataFrame:
     made = made.reset_index()
     some = frame[frame["seen"] != NAT]
     late = some[some["seen"] >= some["seen"].max() - STALE // pd.Timedelta(1, "us")]
-    silent = frame[~frame["instance_id"].isin(set(some["instance_id"]))]
+    silent = frame[~frame["instance_id"].isin(set(some["instance_id"].unique()))]
     made.attrs = {
         "last_run": some["run"].max(),
         "recent": pd.DataFrame({"run": late["run"], "seen": _instants(late["seen"])}),
@@ -264,7 +264,7 @@ def _left(rolls: Collection[pd.DataFrame], newest: pd.Timestamp, asked: Asked) -
     for roll in rolls:
         old = roll[roll["seen"] < newest - asked.stale]
         told = roll.attrs["told"]
-        told = told[told["instance_id"].isin(set(old["instance_id"]))]
+        told = told[told["instance_id"].isin(set(old["instance_id"].unique()))]
         if asked.as_of is not None:  # what failed later is not known yet
             told = told[told["run"] <= last_run]
         errors = told.drop_duplicates("instance_id", keep="last").set_index("instance_id")["error"]

@@ -137,7 +137,7 @@ def fetches_of(
             frame[name] = frame[name].fillna(0).astype("int64")
         elif name != "instance_id":
             frame[name] = frame[name].astype("string")
-    strange = sorted(set(instance_ids or ()) - set(frame["instance_id"])) if must else []
+    strange = sorted(set(instance_ids or ()) - set(frame["instance_id"].unique())) if must else []
     if strange:
         raise ValueError(
             f"the archive {snapshot.root} never asked for instance {', '.join(strange)}; sync it "
@@ -255,7 +255,7 @@ def _answered(
 
 def _failed(fetches: pd.DataFrame, answered: pd.DataFrame) -> dict[str, str]:
     """Return who never answered, and what they said; without those given up long ago."""
-    never = fetches[~fetches["instance_id"].isin(set(answered["instance_id"]))]
+    never = fetches[~fetches["instance_id"].isin(set(answered["instance_id"].unique()))]
     runs = answered.loc[answered["seen"] >= answered["seen"].max() - STALE, "run"]
     last = never[never["run"] >= runs.min()].drop_duplicates("instance_id", keep="last")
     return dict(zip(last["instance_id"], last["error"].fillna("unknown"), strict=True))

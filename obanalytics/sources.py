@@ -80,6 +80,11 @@ def add_service(made: argparse.ArgumentParser) -> None:
         default="collect",
         help="of several instances keep the rest and exit with 3, or stop at the first",
     )
+    group.add_argument(
+        "--deadline",
+        metavar="DURATION",
+        help="stop asking after so long, such as 20min; who is not complete then has failed",
+    )
     group.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -160,6 +165,7 @@ def fetched(options: argparse.Namespace, ids: list[str]) -> BackupSets:
             on_error=options.on_error,
             restorable=True,
             inventory=True,
+            deadline=options.deadline,
             progress=False if options.quiet else None,
         )
     if sets.source.failed and not sets.source.instances:

@@ -135,10 +135,6 @@ def _host(endpoint: str) -> str:
     return (urlsplit(endpoint).hostname or endpoint).lower()
 
 
-class _LateError(Exception):
-    """The deadline has come."""
-
-
 @dataclass
 class _Came:
     """What one instance answered."""
@@ -205,21 +201,16 @@ class Run:
             pending, done = sorted(ids, key=done.__getitem__), {}
         with ExitStack() as stack:
             told = watch(progress, len(pending), stack)
-            try:
-                self._walk(pending, told)
-                said = [c.loc[c["ok"], "seen"].max() for c in self.committed if c["ok"].any()]
-                newest = max(said, default=self.plan.now)
-                stale = [
-                    each
-                    for each in ids
-                    if each in done
-                    and newest is not None
-                    and done[each] < newest - self.plan.resume
-                ]
-                stale.sort(key=done.__getitem__)
-                self._walk(stale, told)
-            except _LateError:
-                self._commit()
+            self._walk(pending, told)
+            said = [c.loc[c["ok"], "seen"].max() for c in self.committed if c["ok"].any()]
+            newest = max(said, default=self.plan.now)
+            stale = [
+                each
+                for each in ids
+                if each in done and newest is not None and done[each] < newest - self.plan.resume
+            ]
+            stale.sort(key=done.__getitem__)
+            self._walk(stale, told)
         return self._result(ids, done)
 
     def _fetches_before(self) -> pa.Table:
@@ -273,21 +264,13 @@ class Run:
             return
         self.planned += len(ids)
         since = None if self.plan.since is None else self.plan.since - PAD
-
-        def on_page(instance_id: str, pages: int, expected: int) -> None:
-            if self.ends is not None and monotonic() > self.ends:
-                raise _LateError
-            if progress is not None:
-                progress(instance_id, pages, expected)
-
+        check = self.plan.check_download
         walk = self.client.walk(
-            ids, since, None, check_download=self.plan.check_download, on_page=on_page
+            ids, since, None, check_download=check, on_page=progress, until=self.ends
         )
         try:
             for instance_id, pages in walk:
                 self._take(instance_id, pages)
-                if self.ends is not None and monotonic() > self.ends:
-                    raise _LateError
                 if self.rows >= BATCH_ROWS or len(self.came) >= BATCH_INSTANCES:
                     self._commit()
         except KeyboardInterrupt:

@@ -138,11 +138,14 @@ class Service:
         *,
         check_download: bool = False,
         on_page: Callable[[str, int, int], object] | None = None,
+        until: float | None = None,
     ) -> Iterator[tuple[str, list[Page] | ApiError]]:
         assert end is None
         for instance_id in instance_ids:
             self.asked.append(instance_id)
             self.before(instance_id)
+            if until is not None and syncing.monotonic() > until:
+                return
             if instance_id in self.failing:
                 yield instance_id, ApiError(f"{instance_id} is not in the mood")
                 continue

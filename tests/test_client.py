@@ -564,6 +564,25 @@ def test_close_ends_every_walk_also_those_that_have_not_begun(
     assert service.served == 2
 
 
+def test_a_walk_ends_when_it_must_whatever_the_server_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = Busy(monkeypatch, pages=1, free=4)  # then it hangs
+    client = make(workers=1, page_size=2)
+    try:
+        begun = time.monotonic()
+        found = dict(client.walk(["ob1", "ob2", "ob3", "ob4"], until=begun + 0.6))
+        assert 0.5 < time.monotonic() - begun < 5
+        assert 1 <= len(found) <= 2
+        assert all(len(ids(pages)) == 2 for pages in found.values())
+        served = service.served
+        assert dict(client.walk(["ob5"], until=time.monotonic())) == {}
+        assert service.served == served
+    finally:
+        service.open.set()
+        client.close()
+
+
 def test_close_ends_a_list_that_is_being_read(monkeypatch: pytest.MonkeyPatch) -> None:
     service = Busy(monkeypatch, pages=50)
     client = make(workers=2, page_size=2)

@@ -807,6 +807,44 @@ def test_no_more_requests_are_in_flight_than_there_are_workers(workers: int) -> 
     assert most == workers
 
 
+def test_when_the_deadline_comes_what_is_complete_is_kept() -> None:
+    past = history(instances=3)
+    one, two, three = (each.instance_id for each in past.instances)
+    with service(past) as (server, client):
+        hold, answer = threading.Event(), server.answer
+
+        def held(path: str, query: dict[str, str]) -> Any:
+            if three in path:
+                hold.wait(20)
+            return answer(path, query)
+
+        server.answer = held  # type: ignore[method-assign]
+        try:
+            sets = ob.load(
+                [one, two, three],
+                client=client,
+                deadline="2s",
+                on_error="collect",
+                restorable=True,
+                inventory=True,
+            )
+            assert sets.source.instances == (one, two)
+            assert sets.source.failed == {three: "not complete when the deadline came"}
+            notes = [each for each in sets.source.notes if "deadline" in each]
+            late = "table: the deadline came first"
+            assert notes == [f"no {name} {late}" for name in ("restorable", "inventory")]
+            assert set(sets.tenants["instance_id"]) == {one, two}
+            with pytest.raises(
+                ApiError, match=rf"came when 0 of 3 instances were complete; the next one is {one}"
+            ):
+                ob.load("all", client=client, deadline="0s")
+        finally:
+            hold.set()
+        with pytest.raises(ValueError, match="deadline is no duration"):
+            ob.load("all", client=client, deadline="soon")
+        assert_whole(ob.load("all", client=client, deadline="10min"), past)
+
+
 def test_what_was_fetched_is_saved_and_read_back_whole(tmp_path: Path) -> None:
     past = history(instances=2)
     fault = failing(past, 1, "status", status=404)

@@ -41,7 +41,7 @@ NAMES = {
 }
 SIGNATURES = {
     "load": "instance_ids start end *client *lookback *check_download *on_error *restorable "
-    "*inventory *progress",
+    "*inventory *deadline *progress",
     "read": "path instance_id as_of",
     "sample": "",
     "review": "sets *rpo *policy *as_of",
