@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import deltalake
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -20,6 +21,7 @@ import obanalytics as ob
 from obanalytics import lake, ledger, simulator, upkeep
 from obanalytics.errors import ArchiveError, ObanalyticsError
 from obanalytics.lake import bucket_of
+from obanalytics.recall import FETCH
 from tests.archives import (
     DAY,
     EDITS,
@@ -1082,6 +1084,54 @@ def test_a_format_of_the_future_is_refused(tmp_path: Path, sound: Path) -> None:
             ask()
     kept = {name: body for name, body in files_of(folder).items() if not name.startswith(".")}
     assert kept == {name: body for name, body in before.items() if not name.startswith(".")}
+
+
+def test_an_archive_of_an_earlier_format_is_brought_to_this_one_by_the_next_writer(
+    tmp_path: Path, sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = ob.Archive(shutil.copytree(sound, tmp_path / "archive"))
+    before, wanted = archive.load(), archive.fetches()
+    done: list[str] = []
+
+    def louder(table: lake.Lake) -> None:
+        """Write the endpoints in capitals, as format 2 would have them."""
+        state = lake.Snapshot(table.root, *_state(table))
+        files = state.of("fetch")
+        rows = {}
+        for bucket in {each.bucket for each in files}:
+            mine = state.read([e for e in files if e.bucket == bucket], FETCH)
+            loud = pc.utf8_upper(mine["endpoint"])
+            place = mine.column_names.index("endpoint")
+            rows["fetch", bucket] = mine.set_column(place, "endpoint", loud)
+        done.append("begun")
+        table.commit(rows, state, replaced=files)
+        done.append("committed")
+        if len(done) == 2:
+            raise KeyboardInterrupt  # before it is noted that it was done
+
+    def _state(table: lake.Lake) -> Any:
+        with monkeypatch.context() as patch:
+            patch.setattr(lake, "FORMAT", 1)
+            known = table.snapshot()
+        return known.version, known.files
+
+    monkeypatch.setattr(lake, "FORMAT", 2)
+    monkeypatch.setattr(lake, "MIGRATIONS", {1: louder})
+    for ask in (archive.load, archive.fetches, archive.check):
+        with pytest.raises(ArchiveError, match=r"has format 1; the next sync, .* format 2"):
+            ask()
+    with pytest.raises(KeyboardInterrupt):
+        archive.compact()
+    archive.compact()  # does it again, to the end
+    archive.compact()
+    assert done == ["begun", "committed"] * 2
+    assert_same_frames(archive.load(), before)
+    wanted["endpoint"] = wanted["endpoint"].str.upper()
+    pd.testing.assert_frame_equal(archive.fetches(), wanted)
+    assert errors_of(archive.check()) == []
+    monkeypatch.setattr(lake, "FORMAT", 1)
+    with pytest.raises(ArchiveError, match="has format 2; this version reads up to 1"):
+        archive.load()
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
