@@ -84,6 +84,7 @@ class Archive:
         since: Instant | None = None,
         *,
         check_download: bool = False,
+        inventory: bool = False,
         keep_responses: bool = True,
         deadline: Duration | None = None,
         resume: Duration = "6h",
@@ -105,6 +106,9 @@ class Archive:
             have changed or gone. What began earlier is neither seen nor missed.
         check_download : bool
             Ask the server to check which sets can be downloaded; slower.
+        inventory : bool
+            Ask for the names and status of instances and tenants, too, so that those without any
+            backup set are known: one more request of each instance.
         keep_responses : bool
             Keep the responses, compressed, so that `rebuild` can read them anew.
         deadline : duration or None
@@ -148,6 +152,7 @@ class Archive:
             seconds=None if deadline is None else as_duration(deadline, "deadline").total_seconds(),
             now=None if now is None else as_instant(now, "now"),
             new_endpoint=new_endpoint,
+            inventory=inventory,
         )
         patience = as_duration(wait, "wait").total_seconds()
         with self._lake.writing(patience):

@@ -164,6 +164,7 @@ def _sync(options: argparse.Namespace) -> int:
             "all" if ids in ([], ["all"]) else ids,
             options.since,
             check_download=options.check_download,
+            inventory=not options.no_inventory,
             keep_responses=not options.no_responses,
             deadline=options.deadline,
             resume=options.resume,

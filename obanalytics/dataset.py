@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from obanalytics.besides import inventory_rows, restorable_rows
 from obanalytics.errors import ApiError, DataError, DataWarning, ObanalyticsError
 from obanalytics.flatten import Flattener
 from obanalytics.lake import Lake, is_lake
@@ -37,7 +38,7 @@ from obanalytics.schema import (
     window_of,
 )
 from obanalytics.store import MANIFEST, is_saved
-from obanalytics.wire import NO_TIME, FieldError, decode_page, parse_times
+from obanalytics.wire import decode_page
 
 if TYPE_CHECKING:
     import os
@@ -143,12 +144,12 @@ def load(  # noqa: PLR0913 - each is a question that only the caller can answer
         fetch.sets(check_download=check_download, progress=watch(progress, len(ids), stack))
         sets = fetch.facts(check_download=check_download)
         if restorable:
-            sets = fetch.table(sets, "restorable", _restorable_rows)
+            sets = fetch.table(sets, "restorable", restorable_rows)
         if inventory and isinstance(everything, ObanalyticsError):
             sets = _noted(sets, f"no inventory table: {everything}")
         elif inventory and isinstance(everything, list):
             by_id = {str(each.get("instanceId")): each for each in everything}
-            sets = fetch.table(sets, "inventory", lambda c, i: _inventory_rows(c, i, by_id))
+            sets = fetch.table(sets, "inventory", lambda c, i: inventory_rows(c, i, by_id))
     return sets
 
 
@@ -276,59 +277,6 @@ class _Fetch:
         rows = [row for each in found if not isinstance(each, ObanalyticsError) for row in each]
         frame = pd.DataFrame(rows) if rows else empty(name)  # type: ignore[arg-type]
         return replace(sets, **{name: conform(frame, name)})  # type: ignore[arg-type]
-
-
-def _restorable_rows(client: Client, instance_id: str) -> list[dict[str, Any]]:
-    """Return the rows of an instance's restorable intervals."""
-    rows = []
-    for tenant in client.restorable_windows(instance_id):
-        intervals = tenant.get("timeIntervalList") or []
-        if not isinstance(intervals, list) or not all(isinstance(i, dict) for i in intervals):
-            who = f"instance {instance_id}, tenant {tenant.get('tenantId')}"
-            what = f"{who}: field timeIntervalList is no list of intervals"
-            raise DataError(what, instance_id=instance_id)
-        rows += [
-            {
-                "instance_id": instance_id,
-                "tenant_id": tenant.get("tenantId"),
-                "start": _time(each, "startTime", instance_id),
-                "end": _time(each, "endTime", instance_id),
-                "storage_class": each.get("storageType", tenant.get("storageType")),
-            }
-            # A tenant that is listed without an interval cannot be restored: that is a fact too.
-            for each in intervals or [{}]
-        ]
-    return rows
-
-
-def _time(row: dict[str, Any], field: str, instance_id: str) -> pd.Timestamp | None:
-    """Read a time of an optional table in any of the forms that times come in."""
-    try:
-        times, _ = parse_times([row.get(field)])
-    except FieldError as error:
-        what = f"field {field} is impossible: {error.value!r:.80}"
-        raise DataError(f"instance {instance_id}: {what}", instance_id=instance_id) from None
-    return None if times[0] == NO_TIME else pd.Timestamp(int(times[0]), unit="us", tz="UTC")
-
-
-def _inventory_rows(
-    client: Client, instance_id: str, instances: dict[str, dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """Return a row per tenant of an instance, or one without a tenant."""
-    instance = instances.get(instance_id, {})
-    return [
-        {
-            "instance_id": instance_id,
-            "instance_name": instance.get("instanceName"),
-            "instance_status": instance.get("status"),
-            "tenant_id": tenant.get("tenantId"),
-            "tenant_name": tenant.get("tenantName"),
-            "tenant_status": tenant.get("status"),
-            "created_time": _time(tenant, "createTime", instance_id),
-            "data_merge_time": tenant.get("dataMergeTime", instance.get("dataMergeTime")),
-        }
-        for tenant in client.tenants(instance_id) or [{}]
-    ]
 
 
 def read(

@@ -44,11 +44,8 @@ if TYPE_CHECKING:
     Tables: TypeAlias = pa.Table | Iterable[pa.Table]
     Rows: TypeAlias = Mapping[Key, Tables] | Iterable[tuple[Key, Tables]]
 
-FORMAT = 1
+FORMAT = 2
 """The version of the layout; kept in the table's description."""
-MIGRATIONS: dict[int, Callable[[Lake], object]] = {}
-"""What brings a table of each earlier format to the next one. It commits once, or changes nothing,
-and may be done twice."""
 NAME = "obanalytics archive"
 _LOG, _LOCK, _WRITER = "_delta_log", ".lock", ".writer"
 _THREADS = 4
@@ -307,6 +304,14 @@ class Lake:
             table.update_incremental()
             table.alter.set_table_description(json.dumps({"format": version + 1}))
 
+    def add_columns(self) -> None:
+        """Add the columns that the table does not have: in files without them they are null."""
+        table = self._library.DeltaTable(str(self.root))
+        there = {each.name for each in table.schema().fields}
+        new = pa.schema([field for field in SCHEMA if field.name not in there])
+        if len(new):
+            table.alter.add_columns(self._library.Schema.from_arrow(new).fields)
+
     def commit(
         self,
         rows: Rows,
@@ -420,6 +425,11 @@ class Lake:
         """
         found = self.root.glob(f"{PARTITIONS[0]}=*/{PARTITIONS[1]}=*/*.parquet")
         return sorted(each.relative_to(self.root).as_posix() for each in found)
+
+
+MIGRATIONS: dict[int, Callable[[Lake], object]] = {1: Lake.add_columns}
+"""What brings a table of each earlier format to the next one. It commits once, or changes nothing,
+and may be done twice."""
 
 
 def is_lake(folder: str | os.PathLike[str]) -> bool:

@@ -84,6 +84,15 @@ SCHEMA = pa.schema(
         # of a response
         ("page", pa.int64()),
         ("body", pa.binary()),
+        # since format 2; of a fetch of one instance
+        ("inventory_run", pa.int64()),
+        ("inventory_error", pa.string()),
+        # of a tenant that there is
+        ("instance_name", pa.string()),
+        ("instance_status", pa.string()),
+        ("tenant_status", pa.string()),
+        ("created_time", pa.timestamp("us", tz="UTC")),
+        ("data_merge_time", pa.string()),
     ]
 )
 
@@ -131,7 +140,7 @@ class File(NamedTuple):
 
 def read_whole(rows: pq.ParquetFile, columns: list[str], *, use_threads: bool) -> pa.Table:
     """Read columns; what the file's bounds tell to be the same in every row is not decoded."""
-    same = _constants(rows, columns)
+    same = _constants(rows, columns)  # with what a file of an earlier format does not have
     rest = [name for name in columns if name not in same]
     count = rows.metadata.num_rows
     found = rows.read(rest, use_threads=use_threads)
@@ -145,6 +154,9 @@ def _constants(rows: pq.ParquetFile, columns: list[str]) -> dict[str, Any]:
     place = {meta.schema.column(n).name: n for n in range(len(meta.schema))}
     found: dict[str, Any] = {}
     for name in columns:
+        if name not in place:
+            found[name] = None
+            continue
         values = set()
         for group in range(meta.num_row_groups):
             stats = meta.row_group(group).column(place[name]).statistics
@@ -204,7 +216,11 @@ def read_some(
     if not groups:
         return empty(columns)
     mask = pa.chunked_array(masks)
-    found = rows.read_row_groups(groups, columns)
+    there = set(rows.schema_arrow.names)
+    found = rows.read_row_groups(groups, [name for name in columns if name in there])
+    if len(there.intersection(columns)) < len(columns):  # a file of an earlier format
+        made = {name: _repeated(name, None, len(found)) for name in columns if name not in there}
+        found = pa.table([made.get(n, found[n] if n in there else None) for n in columns], columns)
     return found if pc.all(mask).as_py() else found.filter(mask)
 
 

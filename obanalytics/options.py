@@ -126,10 +126,27 @@ def _add_sync(commands: _Commands) -> None:
         "--check-download", action="store_true", help="ask which sets can be downloaded; slower"
     )
     made.add_argument(
+        "--no-inventory",
+        action="store_true",
+        help="do not ask for the tenants of each instance: one request less, and a tenant without "
+        "any backup set is not seen",
+    )
+    made.add_argument(
         "--no-responses",
         action="store_true",
         help="do not keep the responses: smaller, and archive rebuild cannot be used",
     )
+    _add_turns(made)
+    _add_wait(made)
+    group = add_client(made)
+    group.add_argument(
+        "--quiet", action="store_true", help="no progress bar, and no word when all is well"
+    )
+    _add_json(made)
+
+
+def _add_turns(made: argparse.ArgumentParser) -> None:
+    """Add what decides whose turn it is, and how long."""
     made.add_argument(
         "--deadline",
         metavar="DURATION",
@@ -146,12 +163,6 @@ def _add_sync(commands: _Commands) -> None:
         action="store_true",
         help="another host answered for these instances before, and it is the same service",
     )
-    _add_wait(made)
-    group = add_client(made)
-    group.add_argument(
-        "--quiet", action="store_true", help="no progress bar, and no word when all is well"
-    )
-    _add_json(made)
 
 
 def _add_changes(commands: _Commands) -> None:

@@ -12,6 +12,9 @@ import pyarrow as pa
 
 from obanalytics.errors import ArchiveError
 from obanalytics.frames import instant_text
+from obanalytics.inventories import KIND as INVENTORY
+from obanalytics.inventories import WRITTEN, listed, written_by
+from obanalytics.inventories import frame_of as inventory_of
 from obanalytics.lake import bucket_of
 from obanalytics.ledger import NAT, frame_of, ints
 from obanalytics.recall import STALE, book_of, left_out, micros
@@ -27,6 +30,7 @@ PART_ROWS = 1_000_000
 """About so many tenant rows are in memory at once."""
 _NAMED = 5  # instances that an error names
 _KINDS = ("cluster", "tenant")
+_READ = frozenset({*_KINDS, INVENTORY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,8 @@ class Part:
         Those that never did, or not for too long, with what they said last.
     newest : Timestamp
         The newest answer's instant, of the whole archive [UTC].
+    inventory : dict of str to int, or None
+        By which run the tenants of each instance were written; None where nobody asked.
     endpoint : str or None
         Who was asked.
     asked : Asked
@@ -84,6 +90,7 @@ class Part:
     answers: dict[str, pd.Timestamp]
     failed: dict[str, str]
     newest: pd.Timestamp
+    inventory: dict[str, int] | None
     endpoint: str | None
     asked: Asked
 
@@ -115,6 +122,8 @@ class Part:
             frame_of(book_of(self.snapshot, kind, self.only, until=until), since, start, end)
             for kind in _KINDS
         )
+        known = self.inventory
+        inventory = None if known is None else inventory_of(listed(self.snapshot, known))
         source = Source(
             instances=tuple(self.answers),
             endpoint=self.endpoint,
@@ -122,9 +131,8 @@ class Part:
             window_rule=rule,
             failed=self.failed,
         )
-        return stand_in(
-            BackupSets(clusters, tenants, window=asked.window, as_of=self.newest, source=source)
-        )
+        told = {"window": asked.window, "as_of": self.newest, "source": source}
+        return stand_in(BackupSets(clusters, tenants, inventory=inventory, **told))
 
 
 def parts_of(
@@ -170,15 +178,17 @@ def parts_of(
     endpoints = sorted({e for roll in rolls.values() for e in roll["endpoint"].dropna()})
     told = {"newest": newest, "endpoint": "; ".join(endpoints) or None, "asked": asked}
     shares = _shares(snapshot, rolls, count, at_least)
+    asks = any({*roll.attrs["inventory"]} - {*failed} for roll in rolls.values())
     parts: list[Part] = []
     for bucket, roll in rolls.items():
-        files = tuple(f for f in snapshot.files if f.bucket == bucket and f.kind in _KINDS)
+        files = tuple(f for f in snapshot.files if f.bucket == bucket and f.kind in _READ)
         mine = replace(snapshot, files=files)
         for number, rows in enumerate(np.array_split(np.arange(len(roll)), shares[bucket])):
             some = roll.iloc[rows]
             good = some["seen"].notna() & ~some["instance_id"].isin(failed)
             left = some["seen"].notna() & ~good
             alone = len(some) == len(roll) and asked.instance_ids is None and not left.any()
+            answered = set(some.loc[good, "instance_id"])
             parts.append(
                 Part(
                     name=bucket if shares[bucket] == 1 else f"{bucket}, {number + 1}",
@@ -186,11 +196,17 @@ def parts_of(
                     only=None if alone else tuple(some.loc[~left, "instance_id"]),
                     answers=dict(some.loc[good, ["instance_id", "seen"]].itertuples(index=False)),
                     failed={n: failed[n] for n in some["instance_id"] if n in failed},
+                    inventory=_of(answered, roll.attrs["inventory"]) if asks else None,
                     **told,
                 )
             )
     parts = [each for each in parts if each.answers or each.failed]
     return sorted(parts, key=lambda each: not each.answers)  # what is typical comes first
+
+
+def _of(names: Collection[str], runs: dict[str, int]) -> dict[str, int]:
+    """Return the runs of some instances."""
+    return {name: run for name, run in runs.items() if name in names}
 
 
 def _shares(
@@ -208,7 +224,7 @@ def _shares(
     return {bucket: min(each, most[bucket]) for bucket in rolls}
 
 
-_ROLL = ("run", "instance_id", "seen", "ok", "error", "endpoint")
+_ROLL = ("run", "instance_id", "seen", "ok", "error", "endpoint", WRITTEN)
 
 
 def _roll(snapshot: Snapshot, bucket: str, asked: Asked) -> pd.DataFrame:
@@ -220,7 +236,7 @@ def _roll(snapshot: Snapshot, bucket: str, asked: Asked) -> pd.DataFrame:
     if asked.as_of is not None:  # who was asked later only is not known yet
         early = seen <= micros(asked.as_of)  # `NAT` is: a fetch that failed has no instant
         table, seen = table.filter(pa.array(early)), seen[early]
-    frame = table.select(["run", "instance_id", "error", "endpoint"]).to_pandas()
+    frame = table.select([n for n in _ROLL if n not in {"seen", "ok"}]).to_pandas()
     ok = table["ok"].to_numpy().astype(bool)
     frame = frame.assign(
         instance_id=frame["instance_id"].astype("object"), seen=np.where(ok, seen, NAT)
@@ -239,6 +255,7 @@ def _roll(snapshot: Snapshot, bucket: str, asked: Asked) -> pd.DataFrame:
         "recent": pd.DataFrame({"run": late["run"], "seen": _instants(late["seen"])}),
         "silent": silent[["instance_id", "run", "error"]],
         "told": frame[["instance_id", "run", "error"]],
+        "inventory": written_by(some.drop_duplicates("instance_id", keep="last")),
     }
     return made
 

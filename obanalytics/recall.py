@@ -11,6 +11,8 @@ import pyarrow as pa
 
 from obanalytics.errors import ArchiveError, DataWarning
 from obanalytics.frames import Source, instant_text
+from obanalytics.inventories import REFUSED, WRITTEN, lacking, listed, written_by
+from obanalytics.inventories import frame_of as inventory_of
 from obanalytics.lakefiles import SCHEMA
 from obanalytics.ledger import FACTS, LEVELS, NAT, Book, frame_of, known_by
 from obanalytics.schema import BackupSets, stand_in
@@ -38,6 +40,8 @@ FETCH = (
     "new",
     "changed",
     "went",
+    WRITTEN,
+    REFUSED,
 )
 """The columns of the list of fetches."""
 STALE = pd.Timedelta(days=1)
@@ -133,6 +137,8 @@ def fetches_of(
             frame[name] = frame[name].astype("datetime64[us, UTC]")
         elif pa.types.is_boolean(kind):
             frame[name] = frame[name].astype("bool")
+        elif name == WRITTEN:
+            frame[name] = frame[name].astype("Int64")
         elif pa.types.is_integer(kind):
             frame[name] = frame[name].fillna(0).astype("int64")
         elif name != "instance_id":
@@ -219,7 +225,9 @@ def _recall(
 
     with ThreadPoolExecutor(len(LEVELS)) as pool:
         frames: dict[str, Any] = dict(zip(LEVELS.values(), pool.map(frame, LEVELS), strict=True))
-    notes = (*_notes(fetches, answered, window), *_unrecognised(frames))
+    last = answered.drop_duplicates("instance_id", keep="last")
+    frames["inventory"], untold = _inventory(snapshot, last)
+    notes = (*_notes(fetches, answered, window), *untold, *_unrecognised(frames))
     source = Source(
         instances=tuple(sorted(answered["instance_id"].unique())),
         endpoint="; ".join(sorted(answered["endpoint"].dropna().unique())) or None,
@@ -228,8 +236,19 @@ def _recall(
         failed=dict(sorted((failed | left).items())),
         notes=notes,
     )
-    newest = answered.drop_duplicates("instance_id", keep="last")["seen"].max()
+    newest = last["seen"].max()
     return stand_in(BackupSets(**frames, window=window, as_of=newest, source=source))
+
+
+def _inventory(
+    snapshot: Snapshot, last: pd.DataFrame
+) -> tuple[pd.DataFrame | None, tuple[str, ...]]:
+    """Return who there was by the newest fetch of each instance, and of whom it is not known."""
+    runs = written_by(last)
+    notes = [f"no inventory table of instance {name}: {why}" for name, why in lacking(last).items()]
+    if len(notes) > _MAX_NOTES:
+        notes[_MAX_NOTES:] = [f"nor of {len(notes) - _MAX_NOTES} more instances"]
+    return inventory_of(listed(snapshot, runs)) if runs else None, tuple(notes)
 
 
 def _answered(
@@ -332,7 +351,7 @@ def _notes(fetches: pd.DataFrame, answered: pd.DataFrame, window: Window | None)
 def _unrecognised(frames: dict[str, pd.DataFrame]) -> tuple[str, ...]:
     """Count the rows of statuses and modes that this version does not know, as `load` does."""
     found: dict[str, int] = {}
-    for frame in frames.values():
+    for frame in (frames[level] for level in LEVELS.values()):
         columns = {
             "status": frame.loc[frame["state"] == "unknown", "status"],
             "mode": frame.loc[frame["full"].isna(), "data_backup_mode"],

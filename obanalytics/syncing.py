@@ -6,7 +6,7 @@ import logging
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -14,10 +14,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from obanalytics.dataset import PAD, ids_of, instances_of, is_all, watch
-from obanalytics.errors import ArchiveError, DataError, ObanalyticsError
+from obanalytics.besides import Inventories, inventories
+from obanalytics.dataset import (
+    PAD,
+    ids_of,
+    instances_of,
+    is_all,
+    watch,
+)
+from obanalytics.errors import ApiError, ArchiveError, DataError, ObanalyticsError
 from obanalytics.flatten import Flattener
 from obanalytics.frames import cluster_start
+from obanalytics.inventories import KIND as INVENTORY
+from obanalytics.inventories import REFUSED, WRITTEN, packed
 from obanalytics.lake import bucket_of, dealt
 from obanalytics.lakefiles import LABELS, SCHEMA, empty
 from obanalytics.ledger import CONTENT, FACTS, LEVELS, NAT, Asked, ints, news, no_facts
@@ -41,7 +50,7 @@ PART_INSTANCES = 2_000
 """A new archive is dealt out so that about so many instances lie together."""
 _ASKED = (
     *("run", "instance_id", "seen", "asked_start", "download_checked", "ok", "planned"),
-    "endpoint",
+    *("endpoint", WRITTEN, REFUSED),
 )
 _UTC = SCHEMA.field("seen").type
 
@@ -66,6 +75,8 @@ class Plan:
         The instant, where the service does not say [UTC].
     new_endpoint : bool
         Whether what answers now may answer under another name than before.
+    inventory : bool
+        Whether to ask for the tenants, too.
     """
 
     since: pd.Timestamp | None
@@ -75,6 +86,7 @@ class Plan:
     seconds: float | None
     now: pd.Timestamp | None
     new_endpoint: bool = False
+    inventory: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,12 +199,15 @@ class Run:
         Sync
             How it went.
         """
-        listed = instances_of(self.client, must=True) if is_all(wanted) else []
+        listed: Any = []
+        if is_all(wanted) or self.plan.inventory:
+            listed = instances_of(self.client, must=is_all(wanted))
+        self.listed = listed
         ids = sorted(ids_of(wanted, listed, self.client))
         if self.snapshot is None:
             self.parts = power_of_two(len(ids) / PART_INSTANCES)
         ids.sort(key=lambda each: bucket_of(each, self.parts))  # a batch is of few parts
-        fetches = self._fetches_before()
+        fetches = self.fetches = self._fetches_before()
         if not self.plan.new_endpoint:
             self._check_endpoint(fetches, ids)
         done = self._done_before(fetches, set(ids))
@@ -245,6 +260,8 @@ class Run:
         for number in np.unique(numbers)[::-1]:
             run = fetches.filter(pa.array(numbers == number)).to_pandas()
             asked_less = not run["asked_start"].map(self._asks_no_more_than).all()
+            unasked = run["ok"] & run[WRITTEN].isna() & run[REFUSED].isna()
+            asked_less |= self.plan.inventory and unasked.any()
             if asked_less or (run["download_checked"] != self.plan.check_download).any():
                 continue  # such as the hourly runs between two nightly ones
             if len(run) >= run["planned"].max() or done.keys() >= ids:
@@ -315,9 +332,10 @@ class Run:
         }
         frames = flattener.frames(download_checked=self.plan.check_download)
         facts, counts = merged(self.snapshot, frames, asked, self.number, self.parts)
-        fetches = self._fetches(frames, counts)
+        besides = self._besides(sorted(asked))
+        fetches = self._fetches(frames, counts, besides)
         rows: dict[tuple[str, str], pa.Table] = {}
-        tables = {**facts, "fetch": fetches}
+        tables = {**facts, "fetch": fetches, INVENTORY: besides.rows}
         if self.plan.keep_responses:
             tables["page"] = self._pages()
         for kind, table in tables.items():
@@ -333,7 +351,18 @@ class Run:
         said = {each for table in self.committed for each in table["instance_id"]}
         return [each for each in self.failed if each not in said]
 
-    def _fetches(self, frames: tuple[pd.DataFrame, pd.DataFrame], counts: pd.DataFrame) -> pa.Table:
+    def _besides(self, ids: list[str]) -> Inventories:
+        """Ask for the tenants of instances, where that is wanted and there is time."""
+        if not self.plan.inventory:
+            return Inventories(packed([], self.number), {}, {})
+        listed = self.listed
+        if self.ends is not None and monotonic() >= self.ends:
+            listed = ApiError("the deadline came first")
+        return inventories(self.client, ids, listed, self.snapshot, self.fetches, self.number)
+
+    def _fetches(
+        self, frames: tuple[pd.DataFrame, pd.DataFrame], counts: pd.DataFrame, besides: Inventories
+    ) -> pa.Table:
         """Return a row per instance that was asked."""
         ids = [*self.came, *self._unsaid()]
         good = np.array([each in self.came for each in ids])
@@ -360,6 +389,8 @@ class Run:
             "tenant_rows": pa.array(listed[1].reindex(ids, fill_value=0).to_numpy(), pa.int64()),
             **{name: pa.array(values.to_numpy(), pa.int64()) for name, values in whole.items()},
         }
+        columns[WRITTEN] = pa.array([besides.runs.get(each) for each in ids], pa.int64())
+        columns[REFUSED] = pa.array([besides.refused.get(each) for each in ids], pa.string())
         return pa.table(columns).select(FETCH)
 
     def _pages(self) -> pa.Table:

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 
 from obanalytics.errors import ArchiveError
 from obanalytics.flatten import Flattener
+from obanalytics.inventories import KIND as INVENTORY
+from obanalytics.inventories import STORED
 from obanalytics.lake import bucket_of, dealt
 from obanalytics.ledger import FACTS, LEVELS, Asked, Book, arranged, ints, no_facts
 from obanalytics.recall import FETCH, fetches_of, micros
@@ -54,10 +56,10 @@ def compacted(lake: Lake, snapshot: Snapshot, parts: int | None) -> Snapshot:
         parts = power_of_two(rows / PART_ROWS)
     kinds: list[str] = []
     replaced: list[File] = []
-    for kind in (*LEVELS, "fetch"):
+    for kind in (*LEVELS, "fetch", INVENTORY):
         files = snapshot.of(kind)
         whole = parts == snapshot.parts and len(files) == len({each.bucket for each in files})
-        if whole and (kind == "fetch" or all(each.keyed for each in files)):
+        if whole and (kind not in LEVELS or all(each.keyed for each in files)):
             continue
         kinds.append(kind)
         replaced += files
@@ -107,13 +109,13 @@ def _small_pages(snapshot: Snapshot) -> dict[str, list[File]]:
 
 def _regrouped(snapshot: Snapshot, kind: str, parts: int) -> Iterator[tuple[str, pa.Table]]:
     """Yield the rows of every new part, sorted."""
-    columns = FETCH if kind == "fetch" else FACTS[kind]
+    columns = ({"fetch": FETCH, INVENTORY: STORED} | FACTS)[kind]
     for buckets in _related(snapshot, kind, parts):
         table = snapshot.read(snapshot.of(kind, buckets=buckets), columns)
         for bucket, part in dealt(table, parts):
             if not len(part):
                 continue
-            if kind == "fetch":
+            if kind not in LEVELS:
                 names = part["instance_id"].cast(pa.string())
                 by = {"run": part["run"], "instance_id": names}
                 order = pc.sort_indices(pa.table(by), [(name, "ascending") for name in by])
@@ -189,9 +191,9 @@ def _fact_problems(snapshot: Snapshot) -> list[str]:
     fetches = fetches_of(snapshot)
     told = set(zip(fetches["run"], fetches["instance_id"].astype(str), strict=True))
     parts = snapshot.parts
-    for kind in LEVELS:
+    for kind in (*LEVELS, INVENTORY):
         for file in snapshot.of(kind):
-            table = snapshot.read([file], FACTS[kind])
+            table = snapshot.read([file], (FACTS | {INVENTORY: STORED})[kind])
             names = table["instance_id"].cast(pa.string()).to_pylist()
             runs = ints(table["run"]).tolist()
             if strange := sorted(set(zip(runs, names, strict=True)) - told):
@@ -201,7 +203,7 @@ def _fact_problems(snapshot: Snapshot) -> list[str]:
                 )
             if any(bucket_of(each, parts) != file.bucket for each in set(names)):
                 found.append(f"{file.path}: holds instances that belong to another part")
-            if file.keyed:
+            if file.keyed and kind in LEVELS:
                 book = Book(table, kind, keyed=True)
                 if int(book.head.sum()) != int(Book(table, kind).head.sum()):
                     found.append(f"{file.path}: facts of one set do not stand side by side")

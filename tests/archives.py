@@ -68,6 +68,10 @@ class Service:
     """Instances whose sets list no tenants."""
     edits: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
+    tenants_of: dict[str, list[str]] = field(default_factory=dict)
+    """Who lists other tenants than t1."""
+    silent: set[str] = field(default_factory=set)
+    """Instances that do not say which tenants they have."""
     asked: list[str] = field(default_factory=list)
     before: Callable[[str], object] = lambda _: None
     """Called before an instance is answered; may raise."""
@@ -75,6 +79,21 @@ class Service:
 
     def instances(self) -> Rows:
         return [{"instanceId": each, "instanceName": each} for each in self.ids]
+
+    def tenants(self, instance_id: str) -> Rows:
+        if instance_id in self.silent:
+            raise ApiError(f"tenants of {instance_id} are a secret")
+        names = self.tenants_of.get(instance_id, ["t1"])
+        return [{"tenantId": each, "tenantName": f"{each} of {instance_id}"} for each in names]
+
+    def side_by_side(self, call: Callable[[str], Any], ids: Iterable[str]) -> list[Any]:
+        made: list[Any] = []
+        for each in ids:
+            try:
+                made.append(call(each))
+            except ApiError as error:
+                made.append(error)
+        return made
 
     def listing(self, instance_id: str, start: Any = None) -> Rows:
         """Return what an instance lists now; of a window, as a server that heeds the start."""

@@ -18,9 +18,12 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import obanalytics as ob
-from obanalytics import lake, ledger, simulator, upkeep
+from obanalytics import lake, ledger, simulator, syncing, upkeep
 from obanalytics.errors import ArchiveError, ObanalyticsError
+from obanalytics.inventories import STORED
 from obanalytics.lake import bucket_of
+from obanalytics.lakefiles import SCHEMA
+from obanalytics.ledger import FACTS
 from obanalytics.recall import FETCH
 from tests.archives import (
     DAY,
@@ -841,6 +844,99 @@ def test_an_instance_that_lists_no_tenants_any_more_has_had_some(tmp_path: Path)
     assert archive.load().tenants["tenant_id"].tolist() == ["t1"]
 
 
+# --- which tenants there are ---------------------------------------------------------------------
+
+
+def test_of_every_instant_the_tenants_are_those_of_a_fresh_load(tmp_path: Path) -> None:
+    """Tenants come, go and change their name; whose list stays the same is written once."""
+    past_of, archive = history(), ob.Archive(tmp_path)
+    clock = [END - 21 * DAY]
+    fresh = {}
+    ids = sorted(each.instance_id for each in past_of.instances)
+    with simulator.SimulatorServer(past_of, clock=lambda: clock[0]) as server:
+        client = ob.Client(*simulator.KEY, endpoint=server.url, project_id="p")
+        for _ in range(5):
+            done = archive.sync(client, ids, inventory=True)
+            sets = ob.load(ids, client=client, inventory=True)
+            assert done.as_of == sets.as_of
+            fresh[done.as_of] = sets.inventory
+            clock[0] += 5 * DAY
+        assert len({len(each) for each in fresh.values()}) > 1
+        before = archive.load()
+        archive.sync(client, ids)  # and now nobody asks
+    assert archive.load().inventory is None
+    for tidy in (lambda: archive.compact(4), archive.rebuild, lambda: archive.compact(1)):
+        for instant, wanted in fresh.items():
+            assert wanted is not None
+            pd.testing.assert_frame_equal(archive.load(instant).inventory, wanted)
+        tidy()
+        assert errors_of(archive.check()) == []
+    part = archive.load(before.as_of, instance_ids=ids[1])
+    wanted = fresh[before.as_of][fresh[before.as_of]["instance_id"] == ids[1]]
+    assert part.inventory["tenant_id"].tolist() == wanted["tenant_id"].tolist()
+    rows = sum(each.rows for each in archive._lake.snapshot().of("inventory"))
+    assert len(fresh[before.as_of]) < rows < sum(map(len, fresh.values()))
+    findings = ob.findings(archive.load(before.as_of))
+    for count in (1, 3):
+        made = ob.distributed.map_instances(
+            ob.findings, archive, as_of=before.as_of, partitions=count
+        )
+        pd.testing.assert_frame_equal(made, findings)
+
+
+def test_who_does_not_say_which_tenants_it_has_is_noted(tmp_path: Path) -> None:
+    told, archive = fleet(3), ob.Archive(tmp_path)
+    told.silent = {told.ids[1]}
+    assert archive.sync(told, "all", inventory=True).failed == {}
+    sets = archive.load()
+    assert set(sets.inventory["instance_id"]) == {told.ids[0], told.ids[2]}
+    note = f"no inventory table of instance {told.ids[1]}: tenants of {told.ids[1]} are a secret"
+    assert note in sets.source.notes
+    told.silent = set(told.ids)
+    told.now += DAY
+    archive.sync(told, "all", inventory=True)
+    sets = archive.load()
+    assert sets.inventory is None
+    assert sum("no inventory table" in each for each in sets.source.notes) == 3
+    told.silent = set()
+    told.now += DAY
+    archive.sync(told, told.ids[:1])
+    assert "inventory" not in str(archive.load(instance_ids=told.ids[0]).source.notes)
+    archive.sync(told, told.ids[1:], inventory=True)
+    notes = [each for each in archive.load().source.notes if "inventory" in each]
+    assert notes == [
+        f"no inventory table of instance {told.ids[0]}: its newest fetch did not ask for it"
+    ]
+    parts = ob.distributed.map_instances(ob.findings, archive, partitions=3)
+    pd.testing.assert_frame_equal(parts, ob.findings(archive.load()))
+
+
+def test_a_tenant_that_has_no_backup_set_at_all_is_found(tmp_path: Path) -> None:
+    told, archive = fleet(1), ob.Archive(tmp_path)
+    told.tenants_of["ob0000"] = ["t1", "t9"]
+    archive.sync(told, "all", inventory=True)
+    found = ob.findings(archive.load())
+    bare = found[found["tenant_id"] == "t9"]
+    assert bare["severity"].tolist() == ["critical"]
+    told.now += HOUR
+    archive.sync(told, "all")
+    assert "t9" not in set(ob.findings(archive.load())["tenant_id"].dropna())
+
+
+def test_a_run_that_asked_for_less_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, archive = fleet(6), ob.Archive(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(syncing, "BATCH_INSTANCES", 2)
+        interrupt_after(told, 4)
+        with pytest.raises(Interruption):
+            archive.sync(told, "all")
+    told.asked.clear()
+    assert archive.sync(told, "all", inventory=True).resumed == ()
+    assert sorted(told.asked) == told.ids
+
+
 # --- looking after it ----------------------------------------------------------------------------
 
 
@@ -1071,7 +1167,7 @@ def test_a_format_of_the_future_is_refused(tmp_path: Path, sound: Path) -> None:
         path.unlink()
     (log / "_last_checkpoint").unlink(missing_ok=True)
     first = log / f"{0:020}.json"
-    first.write_text(first.read_text().replace('{\\"format\\": 1}', '{\\"format\\": 2}'))
+    first.write_text(first.read_text().replace('{\\"format\\": 2}', '{\\"format\\": 3}'))
     archive = ob.Archive(folder)
     before = files_of(folder)
     for ask in (
@@ -1080,7 +1176,7 @@ def test_a_format_of_the_future_is_refused(tmp_path: Path, sound: Path) -> None:
         archive.compact,
         lambda: archive.sync(fleet(1), "all"),
     ):
-        with pytest.raises(ArchiveError, match="has format 2; this version reads up to 1"):
+        with pytest.raises(ArchiveError, match="has format 3; this version reads up to 2"):
             ask()
     kept = {name: body for name, body in files_of(folder).items() if not name.startswith(".")}
     assert kept == {name: body for name, body in before.items() if not name.startswith(".")}
@@ -1094,7 +1190,7 @@ def test_an_archive_of_an_earlier_format_is_brought_to_this_one_by_the_next_writ
     done: list[str] = []
 
     def louder(table: lake.Lake) -> None:
-        """Write the endpoints in capitals, as format 2 would have them."""
+        """Write the endpoints in capitals, as format 3 would have them."""
         state = lake.Snapshot(table.root, *_state(table))
         files = state.of("fetch")
         rows = {}
@@ -1111,14 +1207,14 @@ def test_an_archive_of_an_earlier_format_is_brought_to_this_one_by_the_next_writ
 
     def _state(table: lake.Lake) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr(lake, "FORMAT", 1)
+            patch.setattr(lake, "FORMAT", 2)
             known = table.snapshot()
         return known.version, known.files
 
-    monkeypatch.setattr(lake, "FORMAT", 2)
-    monkeypatch.setattr(lake, "MIGRATIONS", {1: louder})
+    monkeypatch.setattr(lake, "FORMAT", 3)
+    monkeypatch.setattr(lake, "MIGRATIONS", {2: louder})
     for ask in (archive.load, archive.fetches, archive.check):
-        with pytest.raises(ArchiveError, match=r"has format 1; the next sync, .* format 2"):
+        with pytest.raises(ArchiveError, match=r"has format 2; the next sync, .* format 3"):
             ask()
     with pytest.raises(KeyboardInterrupt):
         archive.compact()
@@ -1129,9 +1225,40 @@ def test_an_archive_of_an_earlier_format_is_brought_to_this_one_by_the_next_writ
     wanted["endpoint"] = wanted["endpoint"].str.upper()
     pd.testing.assert_frame_equal(archive.fetches(), wanted)
     assert errors_of(archive.check()) == []
-    monkeypatch.setattr(lake, "FORMAT", 1)
-    with pytest.raises(ArchiveError, match="has format 2; this version reads up to 1"):
+    monkeypatch.setattr(lake, "FORMAT", 2)
+    with pytest.raises(ArchiveError, match="has format 3; this version reads up to 2"):
         archive.load()
+
+
+def test_an_archive_of_format_1_has_no_inventory_until_somebody_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, archive = fleet(2), ob.Archive(tmp_path)
+    with monkeypatch.context() as patch:
+        added = {"inventory_run", "inventory_error", *STORED} - {*FACTS["tenant"], "instance_id"}
+        old = pa.schema([field for field in SCHEMA if field.name not in added])
+        assert len(SCHEMA) - len(old) == 7
+        patch.setattr(lake, "SCHEMA", old)
+        patch.setattr(lake, "FORMAT", 1)
+        patch.setattr(syncing, "FETCH", tuple(n for n in FETCH if n not in added))
+        archive.sync(told, "all")
+        before = archive.load()
+    with pytest.raises(ArchiveError, match=r"has format 1; the next sync, .* format 2"):
+        archive.load()
+    told.now += DAY
+    archive.sync(told, "all", inventory=True)
+    table = deltalake.DeltaTable(tmp_path)
+    assert [field.name for field in table.schema().fields] == SCHEMA.names
+    assert json.loads(table.metadata().description) == {"format": 2}
+    assert archive.fetches()["inventory_run"].isna().tolist() == [True, True, False, False]
+    first = archive.fetches()["seen"][0]
+    assert archive.load(first).inventory is None
+    assert_same_frames(archive.load(first), before)
+    for tidy in (archive.load, lambda: archive.compact(2), archive.rebuild, archive.compact):
+        tidy()
+        assert archive.load().inventory["tenant_name"].tolist() == ["t1 of ob0000", "t1 of ob0001"]
+        assert errors_of(archive.check()) == []
+    assert_same_frames(archive.load(first), before)
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -488,7 +488,8 @@ def test_check_compact_rebuild(run: Shell, service: Service, tmp_path: Path) -> 
 @pytest.mark.usefixtures("service")
 def test_without_responses_nothing_can_be_rebuilt(run: Shell, tmp_path: Path) -> None:
     folder = tmp_path / "h"
-    assert run("sync", folder, "--no-responses", "--quiet") == (FINE, "", "")
+    assert run("sync", folder, "--no-responses", "--no-inventory", "--quiet") == (FINE, "", "")
+    assert ob.Archive(folder).load().inventory is None
     assert not list(folder.glob("kind=page/*/*.parquet"))
     code, out, err = run("archive", "rebuild", folder)
     assert (code, out) == (BAD_DATA, "")
@@ -501,6 +502,7 @@ def test_another_host_is_refused_unless_it_is_the_same_service(
 ) -> None:
     folder = tmp_path / "h"
     assert run("sync", folder, "--quiet") == (FINE, "", "")
+    assert set(ob.Archive(folder).load().inventory["instance_id"]) == set(ids())
     monkeypatch.setenv("OCEANBASE_ENDPOINT", service.url.replace("127.0.0.1", "localhost"))
     code, out, err = run("sync", folder)
     assert (code, out) == (BAD_DATA, "")
@@ -535,7 +537,7 @@ def test_other_engines_read_it_as_the_page_says(
 def test_the_page_tells_every_column() -> None:
     page = (Path(__file__).parent.parent / "docs" / "archive.md").read_text(encoding="utf-8")
     rows = re.findall(
-        r"^\| (`.*?`) \| (?:all|facts|cluster|tenant|fetch|page) \|", page, re.MULTILINE
+        r"^\| (`.*?`) \| (?:all|facts|cluster|tenant|fetch|page|inventory) \|", page, re.MULTILINE
     )
     told = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     assert sorted([*told, "kind", "bucket"]) == sorted(SCHEMA.names)

@@ -70,8 +70,8 @@ SIGNATURES = {
     "what_if": "sets *rpo *full_every *incremental_every *retention_days *price_per_gib_month "
     "*as_of",
     "Archive": "path",
-    "Archive.sync": "self client instance_ids since *check_download *keep_responses *deadline "
-    "*resume *wait *now *new_endpoint *progress",
+    "Archive.sync": "self client instance_ids since *check_download *inventory *keep_responses "
+    "*deadline *resume *wait *now *new_endpoint *progress",
     "Archive.load": "self as_of *start *end *instance_ids *lookback *stale",
     "Archive.changes": "self since until *instance_ids",
     "Archive.fetches": "self",
