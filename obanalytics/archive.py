@@ -12,7 +12,8 @@ from obanalytics.ledger import NAT
 from obanalytics.movements import changes_of
 from obanalytics.recall import book_of, fetches_of, micros, recall
 from obanalytics.schema import as_duration, as_instant, window_of
-from obanalytics.syncing import Plan, Run
+from obanalytics.syncing import Run
+from obanalytics.turns import Plan
 from obanalytics.upkeep import compacted, loose, problems, rebuilt
 
 if TYPE_CHECKING:
@@ -103,7 +104,8 @@ class Archive:
             One instance id, several, or ``"all"`` for every instance of the project.
         since : instant or None
             Ask only for sets that began from here on; None asks for everything, since any set may
-            have changed or gone. What began earlier is neither seen nor missed.
+            have changed or gone. What began earlier is neither seen nor missed. An instance whose
+            last answer is older is asked from two days before that on: no time is left out.
         check_download : bool
             Ask the server to check which sets can be downloaded; slower.
         inventory : bool
@@ -154,6 +156,8 @@ class Archive:
             new_endpoint=new_endpoint,
             inventory=inventory,
         )
+        if plan.since is not None and plan.now is not None and plan.since > plan.now:
+            raise ValueError(f"since lies ahead: {since!r}, and now is {plan.now.isoformat()}")
         patience = as_duration(wait, "wait").total_seconds()
         with self._lake.writing(patience):
             run = Run(self._lake, client, plan)
@@ -186,10 +190,11 @@ class Archive:
         lookback : duration
             How far before `start` sets are kept as base of chains, with `in_window` False.
         stale : duration or None
-            Leave instances out that answered last so much before the newest answer, and name them
-            in `.source.failed`: nobody knows how they are now. None keeps every set that was seen;
-            analyses look at all of them from one instant, so that time in which an instance was
-            not asked looks like a gap.
+            Leave instances out that answered last so much before the newest answer, or whose newest
+            fetch failed, and name them in `.source.failed`: nobody knows how they are now. (Those
+            that the project lists no more are named in the notes: they did not fail.) None keeps
+            every set that was seen; analyses look at all of them from one instant, so that time in
+            which an instance was not asked looks like a gap.
 
         Returns
         -------
@@ -235,6 +240,7 @@ class Archive:
             ``moved`` (to another storage class); a change has `field`, `before` and `after`.
         """
         ids = [instance_ids] if isinstance(instance_ids, str) else instance_ids
+        ids = None if ids is None else list(ids)
         low = NAT if since is None else micros(as_instant(since, "since"))
         high = {} if until is None else {"until": micros(as_instant(until, "until"))}
 

@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,8 +47,8 @@ FORMAT = 2
 """The version of the layout; kept in the table's description."""
 NAME = "obanalytics archive"
 _LOG, _LOCK, _WRITER = "_delta_log", ".lock", ".writer"
-_THREADS = 4
-_TRIES = 3
+_FIRST = f"{0:012}-"  # how the files of the first commit begin
+_THREADS, _TRIES = 4, 3
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,7 @@ class Snapshot:
     @property
     def parts(self) -> int:
         """How many parts the instances are dealt out to; they are all of one count."""
-        # Responses stay where they were first put.
-        dealt = (each.bucket for each in self.files if each.kind == "fetch")
+        dealt = (e.bucket for e in self.files if e.kind == "fetch")  # responses stay where they are
         return int(next(dealt, "00of01").partition("of")[2])
 
     def of(
@@ -139,10 +137,11 @@ class Snapshot:
 
         def table(file: File) -> pa.Table:
             labels = [name for name in columns if name in LABELS]
-            rows = pq.ParquetFile(self.root / file.path, read_dictionary=labels)
-            if wanted is None and begun is None:
-                return read_whole(rows, list(columns), use_threads=one)
-            return read_some(rows, list(columns), wanted, begun)
+            with self._named(file):
+                rows = pq.ParquetFile(self.root / file.path, read_dictionary=labels)
+                if wanted is None and begun is None:
+                    return read_whole(rows, list(columns), use_threads=one)
+                return read_some(rows, list(columns), wanted, begun)
 
         if one:
             return table(files[0])
@@ -150,6 +149,19 @@ class Snapshot:
             return empty(columns)
         with ThreadPoolExecutor(_THREADS) as pool:
             return pa.concat_tables(list(pool.map(table, files)), promote_options="permissive")
+
+    @contextmanager
+    def _named(self, file: File) -> Iterator[None]:
+        """Name the file that cannot be read; one that is missing may have been replaced."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except (OSError, pa.ArrowException) as error:
+            raise ArchiveError(
+                f"the archive {self.root} cannot be read: {file.path}: {error}; bring the file "
+                "back from a backup, or see `obanalytics archive check`"
+            ) from error
 
     def scan(self, files: Sequence[File], columns: Sequence[str]) -> Iterator[pa.Table]:
         """Read columns of some files piece by piece: one is in memory at a time.
@@ -189,7 +201,7 @@ class Lake:
         """Whether the table has been made."""
         return is_lake(self.root)
 
-    @cached_property
+    @property
     def _library(self) -> Any:  # noqa: ANN401 - a module
         """The Delta library; loading it takes a while."""
         import deltalake  # noqa: PLC0415 - only who has an archive pays for it
@@ -243,10 +255,7 @@ class Lake:
                 return use(snapshot)
             except FileNotFoundError as error:
                 if attempt == _TRIES - 1 or self.snapshot().version == snapshot.version:
-                    raise ArchiveError(
-                        f"the archive {self.root} lacks a file: {error.filename or error}; "
-                        "bring the folder back from a backup, or see Archive.check()"
-                    ) from error
+                    raise _lacks(self.root, error) from error
         raise AssertionError
 
     @contextmanager
@@ -272,6 +281,13 @@ class Lake:
                     f"{self.root} holds something that is no archive ({strange[0]}); nothing was "
                     "written: choose a new or empty folder"
                 )
+            # A process that died in its first run leaves files of that run, and no log.
+            names = [] if self.exists else [Path(each).name for each in self.data_files()]
+            if not all(each.startswith(_FIRST) for each in names):
+                raise ArchiveError(
+                    f"{self.root} holds the files of an archive, and not its log: bring {_LOG} "
+                    "back from a backup; nothing was written"
+                )
         lock = filelock.FileLock(self.root / _LOCK)
         try:
             lock.acquire(timeout=wait)
@@ -292,6 +308,8 @@ class Lake:
                 who = {"pid": os.getpid(), "host": socket.gethostname()}
                 (self.root / _WRITER).write_text(json.dumps(who), "utf-8")
             yield
+        except FileNotFoundError as error:
+            raise _lacks(self.root, error) from error
         finally:
             (self.root / _WRITER).unlink(missing_ok=True)
             lock.release()
@@ -348,7 +366,7 @@ class Lake:
         made: list[File] = []
         with _told(self.root, "written"):
             try:
-                for key, table in sorted(rows.items()) if isinstance(rows, Mapping) else rows:
+                for key, table in _pairs(self.root, rows):
                     tables = [table] if isinstance(table, pa.Table) else table
                     file = write_file(self.root, key, tables, version, keyed=keyed)
                     made += [] if file is None else [file]
@@ -553,6 +571,22 @@ def _writer(root: Path) -> str:
         return f"process {who['pid']} on {who['host']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
+
+
+def _lacks(root: Path, error: FileNotFoundError) -> ArchiveError:
+    """Say which file is missing."""
+    return ArchiveError(
+        f"the archive {root} lacks a file: {error.filename or error}; bring the folder back from a "
+        "backup, or see `obanalytics archive check`"
+    )
+
+
+def _pairs(root: Path, rows: Rows) -> Iterator[tuple[Key, Tables]]:
+    """Yield what is to be written; it may be read only now."""
+    try:
+        yield from sorted(rows.items()) if isinstance(rows, Mapping) else rows
+    except FileNotFoundError as error:
+        raise _lacks(root, error) from error
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from obanalytics.inventories import WRITTEN, listed, written_by
 from obanalytics.inventories import frame_of as inventory_of
 from obanalytics.lake import bucket_of
 from obanalytics.ledger import NAT, frame_of, ints
-from obanalytics.recall import STALE, book_of, left_out, micros
+from obanalytics.recall import DELISTED, STALE, book_of, left_out, micros
 from obanalytics.schema import BackupSets, Source, stand_in
 
 if TYPE_CHECKING:
@@ -48,7 +48,8 @@ class Asked:
     instance_ids : frozenset of str or None
         The instances; None is all.
     stale : Timedelta or None
-        Instances that answered last so much before the newest answer are left out; None keeps all.
+        Instances that answered last so much before the newest answer, or whose newest fetch failed,
+        are left out; None keeps all.
     """
 
     as_of: pd.Timestamp | None
@@ -165,35 +166,30 @@ def parts_of(
     """
     if count is not None and (not isinstance(count, int) or count < 1):
         raise ValueError(f"partitions must be a whole number from 1 on, not {count!r}")
-    wanted = None
-    if asked.instance_ids is not None:
-        wanted = {bucket_of(each, snapshot.parts) for each in asked.instance_ids}
-    buckets = sorted({f.bucket for f in snapshot.files if f.kind == "fetch"})
-    rolls = {
-        each: _roll(snapshot, each, asked) for each in buckets if wanted is None or each in wanted
-    }
-    _check_rolls(snapshot, asked, list(rolls.values()))
+    rolls = _rolls(snapshot, asked)
     newest = max(roll["seen"].max() for roll in rolls.values() if roll["seen"].notna().any())
-    failed = _failed(rolls.values(), newest, asked) | _left(rolls.values(), newest, asked)
+    left = _left(rolls.values(), newest, asked)
+    failed = _failed(rolls.values(), newest, asked)
+    failed |= {name: why for name, why in left.items() if DELISTED not in why}
     endpoints = sorted({e for roll in rolls.values() for e in roll["endpoint"].dropna()})
     told = {"newest": newest, "endpoint": "; ".join(endpoints) or None, "asked": asked}
     shares = _shares(snapshot, rolls, count, at_least)
-    asks = any({*roll.attrs["inventory"]} - {*failed} for roll in rolls.values())
+    asks = any({*roll.attrs["inventory"]} - {*left} for roll in rolls.values())
     parts: list[Part] = []
     for bucket, roll in rolls.items():
         files = tuple(f for f in snapshot.files if f.bucket == bucket and f.kind in _READ)
         mine = replace(snapshot, files=files)
         for number, rows in enumerate(np.array_split(np.arange(len(roll)), shares[bucket])):
             some = roll.iloc[rows]
-            good = some["seen"].notna() & ~some["instance_id"].isin(failed)
-            left = some["seen"].notna() & ~good
-            alone = len(some) == len(roll) and asked.instance_ids is None and not left.any()
+            out = some["instance_id"].isin(left)
+            good = some["seen"].notna() & ~out
+            alone = len(some) == len(roll) and asked.instance_ids is None and not out.any()
             answered = set(some.loc[good, "instance_id"])
             parts.append(
                 Part(
                     name=bucket if shares[bucket] == 1 else f"{bucket}, {number + 1}",
                     snapshot=mine,
-                    only=None if alone else tuple(some.loc[~left, "instance_id"]),
+                    only=None if alone else tuple(some.loc[~out, "instance_id"]),
                     answers=dict(some.loc[good, ["instance_id", "seen"]].itertuples(index=False)),
                     failed={n: failed[n] for n in some["instance_id"] if n in failed},
                     inventory=_of(answered, roll.attrs["inventory"]) if asks else None,
@@ -202,6 +198,16 @@ def parts_of(
             )
     parts = [each for each in parts if each.answers or each.failed]
     return sorted(parts, key=lambda each: not each.answers)  # what is typical comes first
+
+
+def _rolls(snapshot: Snapshot, asked: Asked) -> dict[str, pd.DataFrame]:
+    """Return the instances of every bucket in which some are that were asked for."""
+    buckets = {f.bucket for f in snapshot.files if f.kind == "fetch"}
+    if asked.instance_ids is not None:
+        buckets &= {bucket_of(each, snapshot.parts) for each in asked.instance_ids}
+    rolls = {each: _roll(snapshot, each, asked) for each in sorted(buckets)}
+    _check_rolls(snapshot, asked, list(rolls.values()))
+    return rolls
 
 
 def _of(names: Collection[str], runs: dict[str, int]) -> dict[str, int]:
@@ -273,20 +279,23 @@ def _failed(rolls: Collection[pd.DataFrame], newest: pd.Timestamp, asked: Asked)
 
 
 def _left(rolls: Collection[pd.DataFrame], newest: pd.Timestamp, asked: Asked) -> dict[str, str]:
-    """Return who answered too long before the newest answer, and what is the matter with them."""
+    """Return of whom nobody knows how they are now, and what is the matter with them."""
     if asked.stale is None:
         return {}
     made: dict[str, str] = {}
     last_run = np.nanmax([roll.attrs["last_run"] for roll in rolls])
     for roll in rolls:
-        old = roll[roll["seen"] < newest - asked.stale]
         told = roll.attrs["told"]
-        told = told[told["instance_id"].isin(set(old["instance_id"].unique()))]
         if asked.as_of is not None:  # what failed later is not known yet
             told = told[told["run"] <= last_run]
         errors = told.drop_duplicates("instance_id", keep="last").set_index("instance_id")["error"]
-        for name, seen in old[["instance_id", "seen"]].itertuples(index=False):
-            made[name] = left_out(seen, errors[name])
+        answered = roll[roll["seen"].notna()]
+        error = answered["instance_id"].map(errors)
+        old = (answered["seen"] < newest - asked.stale) | error.notna()
+        for name, seen, why in zip(
+            *(answered.loc[old, each] for each in ("instance_id", "seen")), error[old], strict=True
+        ):
+            made[name] = left_out(seen, why)
     return made
 
 

@@ -46,6 +46,8 @@ FETCH = (
 """The columns of the list of fetches."""
 STALE = pd.Timedelta(days=1)
 """How much older than the newest an instance's last answer may be without a note."""
+DELISTED = "the project lists it no more"
+"""What the list of fetches says of an instance that answered once and is not there any more."""
 _MAX_NOTES = 5
 
 
@@ -175,7 +177,8 @@ def recall(
     instance_ids : sequence of str or None
         The instances; None is all that were ever asked.
     stale : Timedelta or None
-        Instances that answered last so much before the newest answer are left out; None keeps all.
+        Instances that answered last so much before the newest answer, or whose newest fetch failed,
+        are left out; None keeps all.
 
     Returns
     -------
@@ -207,8 +210,12 @@ def _recall(
     fetches, answered = _answered(snapshot, as_of, instance_ids)
     failed = _failed(fetches, answered)
     left = _left(fetches, answered, stale)
+    dropped = tuple(
+        f"instance {name} is left out: {why}" for name, why in left.items() if DELISTED in why
+    )
     if left:
         fetches, answered = (f[~f["instance_id"].isin(left)] for f in (fetches, answered))
+        failed |= {name: why for name, why in left.items() if DELISTED not in why}
         instance_ids = sorted(answered["instance_id"].unique())
     since, start, end = NAT, NAT, NAT
     rule = "no window: all that was ever seen"
@@ -227,13 +234,14 @@ def _recall(
         frames: dict[str, Any] = dict(zip(LEVELS.values(), pool.map(frame, LEVELS), strict=True))
     last = answered.drop_duplicates("instance_id", keep="last")
     frames["inventory"], untold = _inventory(snapshot, last)
-    notes = (*_notes(fetches, answered, window), *untold, *_unrecognised(frames))
+    told = _notes(fetches, answered, window)
+    notes = (*dropped, *told, *untold, *_unrecognised(frames))
     source = Source(
         instances=tuple(sorted(answered["instance_id"].unique())),
         endpoint="; ".join(sorted(answered["endpoint"].dropna().unique())) or None,
         path=str(snapshot.root),
         window_rule=rule,
-        failed=dict(sorted((failed | left).items())),
+        failed=dict(sorted(failed.items())),
         notes=notes,
     )
     newest = last["seen"].max()
@@ -283,15 +291,14 @@ def _failed(fetches: pd.DataFrame, answered: pd.DataFrame) -> dict[str, str]:
 def _left(
     fetches: pd.DataFrame, answered: pd.DataFrame, stale: pd.Timedelta | None
 ) -> dict[str, str]:
-    """Return who answered too long before the newest answer, and what is the matter with them."""
+    """Return of whom nobody knows how they are now, and what is the matter with them."""
     if stale is None:
         return {}
     last = answered.groupby("instance_id", observed=True)["seen"].max()
     tail = fetches.drop_duplicates("instance_id", keep="last").set_index("instance_id")
-    made = {}
-    for name, seen in last[last < last.max() - stale].items():
-        made[str(name)] = left_out(seen, tail.loc[name, "error"])
-    return made
+    errors = tail["error"].reindex(last.index)
+    old = (last < last.max() - stale) | errors.notna()
+    return {str(name): left_out(last[name], errors[name]) for name in last.index[old]}
 
 
 def left_out(seen: pd.Timestamp, error: Any) -> str:  # noqa: ANN401 - text or none
@@ -333,6 +340,8 @@ def _notes(fetches: pd.DataFrame, answered: pd.DataFrame, window: Window | None)
     bad = tail[~tail["ok"] & tail["instance_id"].isin(set(last.index))]
     notes += [
         f"the newest fetch of instance {name} failed: {error}"
+        if error != DELISTED
+        else f"instance {name}: {DELISTED}"
         for name, error in zip(bad["instance_id"], bad["error"], strict=True)
     ]
     first = answered.assign(low=answered["asked_start"].fillna(pd.Timestamp(0, tz="UTC")))

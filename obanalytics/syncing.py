@@ -7,12 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from obanalytics.besides import Inventories, inventories
 from obanalytics.dataset import (
@@ -22,16 +20,17 @@ from obanalytics.dataset import (
     is_all,
     watch,
 )
-from obanalytics.errors import ApiError, ArchiveError, DataError, ObanalyticsError
+from obanalytics.errors import ApiError, DataError, ObanalyticsError
 from obanalytics.flatten import Flattener
 from obanalytics.frames import cluster_start
 from obanalytics.inventories import KIND as INVENTORY
 from obanalytics.inventories import REFUSED, WRITTEN, packed
 from obanalytics.lake import bucket_of, dealt
-from obanalytics.lakefiles import LABELS, SCHEMA, empty
-from obanalytics.ledger import CONTENT, FACTS, LEVELS, NAT, Asked, ints, news, no_facts
-from obanalytics.recall import FETCH, micros
+from obanalytics.lakefiles import LABELS, SCHEMA
+from obanalytics.ledger import CONTENT, FACTS, LEVELS, NAT, Asked, news, no_facts
+from obanalytics.recall import DELISTED, FETCH, micros
 from obanalytics.schema import as_instant
+from obanalytics.turns import Before
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from obanalytics.lake import Lake, Snapshot
     from obanalytics.ledger import News
     from obanalytics.progress import Progress
+    from obanalytics.turns import Plan
     from obanalytics.wire import ClusterSet
 
 _log = logging.getLogger(__name__)
@@ -48,45 +48,7 @@ BATCH_ROWS, BATCH_INSTANCES = 200_000, 2_000
 """So many are committed at once; with fewer in all a run is one commit."""
 PART_INSTANCES = 2_000
 """A new archive is dealt out so that about so many instances lie together."""
-_ASKED = (
-    *("run", "instance_id", "seen", "asked_start", "download_checked", "ok", "planned"),
-    *("endpoint", WRITTEN, REFUSED),
-)
 _UTC = SCHEMA.field("seen").type
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run is to do.
-
-    Parameters
-    ----------
-    since : Timestamp or None
-        Sets that began earlier are not asked for [UTC].
-    check_download : bool
-        Whether the server is asked to check downloads.
-    keep_responses : bool
-        Whether the responses are kept.
-    resume : Timedelta
-        What an interrupted run learned is not asked again while it is not older than this.
-    seconds : float or None
-        How long to go on; None is to the end.
-    now : Timestamp or None
-        The instant, where the service does not say [UTC].
-    new_endpoint : bool
-        Whether what answers now may answer under another name than before.
-    inventory : bool
-        Whether to ask for the tenants, too.
-    """
-
-    since: pd.Timestamp | None
-    check_download: bool
-    keep_responses: bool
-    resume: pd.Timedelta
-    seconds: float | None
-    now: pd.Timestamp | None
-    new_endpoint: bool = False
-    inventory: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,6 +69,8 @@ class Sync:
         Whom an interrupted run had asked shortly before; they were not asked again.
     left : tuple of str
         Whose turn did not come before the deadline; the next run begins with them.
+    delisted : tuple of str
+        Who answered once, and is not listed by the project any more: said once.
     new, changed, went : int
         How many rows of cluster and tenant sets.
     sets, tenant_rows : int
@@ -119,6 +83,7 @@ class Sync:
     failed: dict[str, str] = field(default_factory=dict)
     resumed: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
+    delisted: tuple[str, ...] = ()
     new: int = 0
     changed: int = 0
     went: int = 0
@@ -136,15 +101,11 @@ class Sync:
             (self.failed, "failed"),
             (self.resumed, "asked shortly before"),
             (self.left, "left for the next run"),
+            (self.delisted, "not listed any more"),
         ):
             if names:
                 parts.append(f"{len(names)} {what}")
         return "; ".join(parts)
-
-
-def _host(endpoint: str) -> str:
-    """Return whom an address names; a simulator on this machine has another port each time."""
-    return (urlsplit(endpoint).hostname or endpoint).lower()
 
 
 @dataclass
@@ -179,6 +140,8 @@ class Run:
         self.came: dict[str, _Came] = {}
         self.rows = 0
         self.committed: list[pd.DataFrame] = []
+        self.since: dict[str, pd.Timestamp | None] = {}
+        self.delisted: list[str] = []
 
     def go(
         self,
@@ -207,10 +170,13 @@ class Run:
         if self.snapshot is None:
             self.parts = power_of_two(len(ids) / PART_INSTANCES)
         ids.sort(key=lambda each: bucket_of(each, self.parts))  # a batch is of few parts
-        fetches = self.fetches = self._fetches_before()
+        before = self.before = Before.of(self.snapshot)
         if not self.plan.new_endpoint:
-            self._check_endpoint(fetches, ids)
-        done = self._done_before(fetches, set(ids))
+            before.check_endpoint(self.client.endpoint, ids, self.lake.root)
+        if is_all(wanted):
+            self.delisted = before.delisted(set(ids))
+        self.since = before.starts(self.plan.since, ids)
+        done = before.done(self.plan, set(ids))
         pending = [each for each in ids if each not in done]
         if not pending:  # everybody had a turn: whose is the longest ago comes first
             pending, done = sorted(ids, key=done.__getitem__), {}
@@ -219,69 +185,25 @@ class Run:
             self._walk(pending, told)
             said = [c.loc[c["ok"], "seen"].max() for c in self.committed if c["ok"].any()]
             newest = max(said, default=self.plan.now)
+            # Where nobody said what time it is, nobody knows that their answers are fresh.
             stale = [
                 each
                 for each in ids
-                if each in done and newest is not None and done[each] < newest - self.plan.resume
+                if each in done and (newest is None or done[each] < newest - self.plan.resume)
             ]
             stale.sort(key=done.__getitem__)
             self._walk(stale, told)
         return self._result(ids, done)
 
-    def _fetches_before(self) -> pa.Table:
-        """Return what the runs before this one asked."""
-        if self.snapshot is None:
-            return empty(_ASKED)
-        return self.snapshot.read(self.snapshot.of("fetch"), _ASKED)
-
-    def _check_endpoint(self, fetches: pa.Table, ids: Collection[str]) -> None:
-        """Refuse a service that is not the one that answered before: its sets are others."""
-        here = _host(self.client.endpoint)
-        endpoints = fetches["endpoint"].unique().to_pylist()
-        if all(each is None or _host(each) == here for each in endpoints):
-            return
-        asked = pc.is_in(fetches["instance_id"].cast(pa.string()), pa.array(ids, pa.string()))
-        some = fetches.filter(pc.and_(asked, fetches["ok"])).to_pandas()
-        last = some.sort_values("run", kind="stable").drop_duplicates("instance_id", keep="last")
-        other = last[last["endpoint"].map(_host) != here].sort_values("instance_id")
-        if len(other):
-            one = other.iloc[0]
-            raise ArchiveError(
-                f"{self.client.endpoint} is not who answered before: the archive {self.lake.root} "
-                f"holds {one['instance_id']} as {one['endpoint']} told of it ({len(other)} of "
-                f"{len(ids)} instances). Sync into another folder, or, where this is the same "
-                "service under another name, say so: new_endpoint=True, or --new-endpoint"
-            )
-
-    def _done_before(self, fetches: pa.Table, ids: set[str]) -> dict[str, pd.Timestamp]:
-        """Return whom the runs before this one asked, as far as they did not come to their end."""
-        done: dict[str, pd.Timestamp] = {}
-        numbers = ints(fetches["run"])
-        for number in np.unique(numbers)[::-1]:
-            run = fetches.filter(pa.array(numbers == number)).to_pandas()
-            asked_less = not run["asked_start"].map(self._asks_no_more_than).all()
-            unasked = run["ok"] & run[WRITTEN].isna() & run[REFUSED].isna()
-            asked_less |= self.plan.inventory and unasked.any()
-            if asked_less or (run["download_checked"] != self.plan.check_download).any():
-                continue  # such as the hourly runs between two nightly ones
-            if len(run) >= run["planned"].max() or done.keys() >= ids:
-                break
-            good = run[run["ok"] & run["instance_id"].isin(ids)]
-            found = zip(good["instance_id"].astype(str), good["seen"], strict=True)
-            done = dict(found) | done
-        return done
-
-    def _asks_no_more_than(self, start: pd.Timestamp) -> bool:
-        """Tell whether an earlier fetch, from `start` on, covers what this run asks for."""
-        return pd.isna(start) or (self.plan.since is not None and start <= self.plan.since)
-
     def _walk(self, ids: list[str], progress: Progress | None) -> None:
-        """Ask some instances, side by side."""
-        if not ids:
-            return
+        """Ask some instances, side by side; those that are asked for as much, together."""
         self.planned += len(ids)
-        since = None if self.plan.since is None else self.plan.since - PAD
-        check = self.plan.check_download
+        for start in dict.fromkeys(self.since[each] for each in ids):
+            self._ask([each for each in ids if self.since[each] == start], start, progress)
+
+    def _ask(self, ids: list[str], start: pd.Timestamp | None, progress: Progress | None) -> None:
+        """Ask some instances, side by side."""
+        since, check = None if start is None else start - PAD, self.plan.check_download
         walk = self.client.walk(
             ids, since, None, check_download=check, on_page=progress, until=self.ends
         )
@@ -327,7 +249,9 @@ class Run:
         if not self.came and not self._unsaid():
             return
         asked = {
-            each: Asked(micros(self.plan.since), NAT, came.seen, untold(p.sets for p in came.pages))
+            each: Asked(
+                micros(self.since[each]), NAT, came.seen, untold(p.sets for p in came.pages)
+            )
             for each, came in self.came.items()
         }
         frames = flattener.frames(download_checked=self.plan.check_download)
@@ -347,9 +271,9 @@ class Run:
         _log.debug("run %d: %d instances committed", self.number, len(asked))
 
     def _unsaid(self) -> list[str]:
-        """Return who failed and is not in the list of fetches yet."""
+        """Return who failed, or is listed no more, and is not in the list of fetches yet."""
         said = {each for table in self.committed for each in table["instance_id"]}
-        return [each for each in self.failed if each not in said]
+        return [each for each in (*self.failed, *self.delisted) if each not in said]
 
     def _besides(self, ids: list[str]) -> Inventories:
         """Ask for the tenants of instances, where that is wanted and there is time."""
@@ -358,13 +282,16 @@ class Run:
         listed = self.listed
         if self.ends is not None and monotonic() >= self.ends:
             listed = ApiError("the deadline came first")
-        return inventories(self.client, ids, listed, self.snapshot, self.fetches, self.number)
+        return inventories(
+            self.client, ids, listed, self.snapshot, self.before.fetches, self.number
+        )
 
     def _fetches(
         self, frames: tuple[pd.DataFrame, pd.DataFrame], counts: pd.DataFrame, besides: Inventories
     ) -> pa.Table:
         """Return a row per instance that was asked."""
         ids = [*self.came, *self._unsaid()]
+        errors = dict.fromkeys(self.delisted, DELISTED) | self.failed
         good = np.array([each in self.came for each in ids])
         seen = [self.came[each].seen if each in self.came else NAT for each in ids]
         if self.plan.now is not None:
@@ -377,11 +304,11 @@ class Run:
             "run": pa.array([self.number] * len(ids), pa.int64()),
             "instance_id": pa.array(ids, pa.string()),
             "seen": moment,
-            "asked_start": pa.array([self.plan.since] * len(ids), _UTC),
+            "asked_start": pa.array([self.since.get(each) for each in ids], _UTC),
             "asked_end": pa.nulls(len(ids), _UTC),
             "download_checked": pa.array([self.plan.check_download] * len(ids)),
             "ok": pa.array(good),
-            "error": pa.array([self.failed.get(each) for each in ids], pa.string()),
+            "error": pa.array([errors.get(each) for each in ids], pa.string()),
             "endpoint": pa.array([self.client.endpoint] * len(ids), pa.string()),
             "planned": pa.array([self.planned] * len(ids), pa.int64()),
             "pages": pa.array(pages, pa.int64()),
@@ -422,6 +349,7 @@ class Run:
             failed=dict(sorted(self.failed.items())),
             resumed=tuple(each for each in sorted(done) if each not in said),
             left=tuple(sorted(set(ids) - said - set(done))),
+            delisted=tuple(self.delisted),
             **sums,
         )
 

@@ -278,11 +278,19 @@ class Oracle:
     def __init__(self) -> None:
         self.known: dict[Key, Known] = {}
         self.events: list[tuple[Any, ...]] = []
+        self.seen: dict[str, dt.datetime] = {}
 
-    def look(self, seen: dt.datetime, since: dt.datetime | None, answers: dict[str, Rows]) -> None:
-        """Take in what some instances list at an instant, asked from `since` on."""
+    def start(self, instance_id: str, since: dt.datetime | None) -> dt.datetime | None:
+        """Return from when on an instance must be asked, so that no time is left out."""
+        last = self.seen.get(instance_id)
+        return since if since is None or last is None or since <= last else last - 2 * DAY
+
+    def look(self, seen: dt.datetime, wanted: dt.datetime | None, answers: dict[str, Rows]) -> None:
+        """Take in what some instances list at an instant, asked from `wanted` on or earlier."""
         said: list[tuple[Any, ...]] = []
         for instance_id, rows in answers.items():
+            since = self.start(instance_id, wanted)
+            self.seen[instance_id] = seen
             there = dict(_flat(instance_id, rows))
             came: dict[Key, str] = {}
             for key, (row, begun) in there.items():

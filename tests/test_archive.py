@@ -107,8 +107,8 @@ class Told:
         assert set(result.failed) == told.failing
         answers = {i: told.listing(i) for i in told.ids if i not in told.failing}
         if start is not None:  # the archive asks for two days more
-            begin = start - 2 * DAY
-            answers = {i: told.listing(i, begin) for i in answers}
+            begins = {i: self.oracle.start(i, start) - 2 * DAY for i in answers}
+            answers = {i: told.listing(i, begins[i]) for i in answers}
         self.oracle.look(told.now, start, answers)
         assert result.as_of == pd.Timestamp(told.now)
         self.fresh.pop(result.as_of, None)
@@ -231,8 +231,9 @@ def test_windows_in_any_order_and_overlap_make_the_same_archive(
     told = service(history(), END - 18 * DAY)
     ob.Archive(folder / "before").sync(told, "all")
     told.now += 150 * HOUR
-    for edit in edits:
-        told.edit(*edit)
+    for kind, *which in edits:
+        if kind != "unstart":  # no window finds what begins nowhere
+            told.edit(kind, *which)
     for number, windows in enumerate((hours, shuffled, widest)):
         archive = ob.Archive(shutil.copytree(folder / "before", folder / str(number)))
         for window in windows:
@@ -688,8 +689,79 @@ def test_another_host_that_knows_the_same_ids_is_refused(tmp_path: Path) -> None
     assert (done.failed, done.went) == ({}, 0)
     other.endpoint, other.now = "https://API.example.cn", other.now + DAY  # the same host
     archive.sync(other, "all")
-    with pytest.raises(ArchiveError, match=r"3 of 3 instances"):
-        archive.sync(told, "all")
+    told.now = other.now + DAY
+    assert archive.sync(told, "all").failed == {}, "both are one service: somebody said so"
+
+
+def test_that_another_host_is_the_same_service_is_said_once(tmp_path: Path) -> None:
+    told, archive = fleet(5), ob.Archive(tmp_path)
+    archive.sync(told, "all")
+    told.endpoint, told.failing = "https://new.example.com", {told.ids[1]}
+    told.now += DAY
+    assert set(archive.sync(told, told.ids[:3], new_endpoint=True).failed) == told.failing
+    told.now += DAY
+    told.failing = set()
+    assert archive.sync(told, "all").instances == tuple(told.ids)
+
+
+def test_no_time_since_the_last_answer_is_left_out(tmp_path: Path) -> None:
+    nights = [set_row(f"bak-{n}", END - n * DAY - HOUR, ["t1"]) for n in range(9, 0, -1)]
+    told = one(*nights[:4], now=END - 5 * DAY)  # of the days 9 to 6 before the end
+    archive = ob.Archive(tmp_path)
+    archive.sync(told, "ob1")
+    later(told, *nights, hours=5 * 24)
+    assert archive.sync(told, "ob1", since=END - 2 * DAY).new == 2 * 5
+    fetches = archive.fetches()
+    assert fetches["asked_start"].tolist()[1] == pd.Timestamp(END - 7 * DAY)
+    assert ob.coverage_gaps(archive.load(), "26h").empty
+    later(told, *nights, hours=1)
+    archive.sync(told, "ob1", since=END - 2 * DAY)
+    assert archive.fetches()["asked_start"].tolist()[2] == pd.Timestamp(END - 2 * DAY)
+    with pytest.raises(ValueError, match="since lies ahead"):
+        archive.sync(told, "ob1", since=told.now + DAY, now=told.now)
+
+
+def test_who_is_asked_alone_takes_nobodys_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told, clock = fleet(9), [0.0]
+    monkeypatch.setattr("obanalytics.syncing.monotonic", lambda: clock[0])
+
+    def before(_: str) -> None:
+        clock[0] += 1
+
+    told.before = before
+    archive = ob.Archive(tmp_path)
+    for _ in range(4):
+        archive.sync(told, "all", deadline="3.5s")
+        told.now += 12 * HOUR
+        archive.sync(told, told.ids[0])
+        told.now += 12 * HOUR
+    good = archive.fetches()
+    assert set(good.loc[good["ok"], "instance_id"]) == set(told.ids)
+
+
+def test_who_is_not_listed_any_more_has_not_failed(tmp_path: Path) -> None:
+    told, archive = fleet(3), ob.Archive(tmp_path)
+    archive.sync(told, "all")
+    everybody = list(told.ids)
+    del told.ids[1]
+    for day in range(3):
+        told.now += DAY
+        done = archive.sync(told, "all")
+        assert done.delisted == ((everybody[1],) if day == 0 else ())
+        assert done.failed == {}
+    sets = archive.load(stale="1D")
+    assert sets.source.failed == {}
+    assert sets.source.instances == tuple(told.ids)
+    assert any("the project lists it no more" in each for each in sets.source.notes)
+    assert set(archive.load().tenants["instance_id"]) == set(everybody)
+    made = ob.distributed.map_instances(ob.findings, archive, stale="1D", partitions=2)
+    pd.testing.assert_frame_equal(made, ob.findings(sets))
+    told.ids[:] = everybody
+    told.now += DAY
+    archive.sync(told, "all")
+    assert archive.load(stale="1D").source.instances == tuple(everybody)
 
 
 def test_a_service_that_does_not_say_when_needs_an_instant(tmp_path: Path) -> None:
@@ -827,7 +899,7 @@ def test_who_answers_no_more_is_left_out_where_that_is_asked_for(tmp_path: Path)
     assert "since then: " in part.source.failed[told.ids[1]]
     assert part.as_of == whole.as_of
     assert part.tenants["instance_id"].cat.categories.tolist() == told.ids[2:]
-    assert archive.load(stale="3D").source.failed == {}
+    assert list(archive.load(stale="3D").source.failed) == [told.ids[1]], "its newest fetch failed"
 
 
 def test_an_instance_that_lists_no_tenants_any_more_has_had_some(tmp_path: Path) -> None:
@@ -1000,6 +1072,31 @@ def test_facts_are_made_anew_of_so_many_instances_at_a_time_as_there_is_room_for
     assert_same_frames(archive.load(), before)
     pd.testing.assert_frame_equal(archive.changes(), changes)
     assert errors_of(archive.check()) == []
+
+
+def test_an_archive_without_its_log_is_not_begun_anew(tmp_path: Path, sound: Path) -> None:
+    archive = ob.Archive(shutil.copytree(sound, tmp_path / "archive"))
+    shutil.rmtree(archive.path / "_delta_log")
+    before = files_of(archive.path)
+    with pytest.raises(ArchiveError, match="holds the files of an archive, and not its log"):
+        archive.sync(fleet(2), "all")
+    with pytest.raises(ArchiveError):
+        archive.load()
+    assert files_of(archive.path) == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "deleted"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, sound: Path, damage: str) -> None:
+    archive = ob.Archive(shutil.copytree(sound, tmp_path / "archive"))
+    broken = of_kind(archive.path, "cluster", keyed=True)
+    if damage == "truncated":
+        broken.write_bytes(broken.read_bytes()[:200])
+    else:
+        broken.unlink()
+    told = service(history(), END)
+    for ask in (archive.load, archive.changes, lambda: archive.sync(told, "all"), archive.compact):
+        with pytest.raises(ArchiveError, match=rf"{broken.name}.* back from a backup"):
+            ask()
 
 
 @pytest.mark.parametrize("done", ["compact", "rebuild"])
