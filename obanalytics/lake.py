@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -276,18 +275,8 @@ class Lake:
 
         with _told(self.root, "written"):
             self.root.mkdir(parents=True, exist_ok=True)
-            if not self.exists and (strange := _strangers(self.root)):
-                raise ArchiveError(
-                    f"{self.root} holds something that is no archive ({strange[0]}); nothing was "
-                    "written: choose a new or empty folder"
-                )
-            # A process that died in its first run leaves files of that run, and no log.
-            names = [] if self.exists else [Path(each).name for each in self.data_files()]
-            if not all(each.startswith(_FIRST) for each in names):
-                raise ArchiveError(
-                    f"{self.root} holds the files of an archive, and not its log: bring {_LOG} "
-                    "back from a backup; nothing was written"
-                )
+            if not self.exists:
+                self._must_be_free()
         lock = filelock.FileLock(self.root / _LOCK)
         try:
             lock.acquire(timeout=wait)
@@ -313,6 +302,20 @@ class Lake:
         finally:
             (self.root / _WRITER).unlink(missing_ok=True)
             lock.release()
+
+    def _must_be_free(self) -> None:
+        """Refuse a folder without a log in which a new table would spoil something."""
+        if strange := _strangers(self.root):
+            raise ArchiveError(
+                f"{self.root} holds something that is no archive ({strange[0]}); nothing was "
+                "written: choose a new or empty folder"
+            )
+        # A process that died in its first run leaves files of that run, and no log.
+        if not all(Path(each).name.startswith(_FIRST) for each in self.data_files()):
+            raise ArchiveError(
+                f"{self.root} holds the files of an archive, and not its log: bring {_LOG} back "
+                "from a backup; nothing was written"
+            )
 
     def _migrate(self) -> None:
         """Bring the table to the newest format, step by step."""
@@ -483,39 +486,6 @@ def bucket_of(instance_id: str, parts: int) -> str:
         Number and count, such as ``03of16``.
     """
     return f"{zlib.crc32(instance_id.encode()) % parts:02}of{parts:02}"
-
-
-def dealt(table: pa.Table, parts: int) -> Iterable[tuple[str, pa.Table]]:
-    """Deal rows out to the parts that their instances lie in.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Rows with an `instance_id`.
-    parts : int
-        How many parts there are.
-
-    Yields
-    ------
-    bucket : str
-        The part.
-    rows : pyarrow.Table
-        Its rows, in their order.
-    """
-    if parts == 1:
-        yield bucket_of("", 1), table
-        return
-    names = table["instance_id"].combine_chunks()
-    if not pa.types.is_dictionary(names.type):
-        names = names.dictionary_encode()
-    if isinstance(names, pa.ChunkedArray):
-        names = names.unify_dictionaries().combine_chunks()
-    buckets = [bucket_of(each, parts) for each in names.dictionary.to_pylist()]
-    which = sorted(set(buckets))
-    number = np.array([which.index(each) for each in buckets], np.int64)
-    of = number[names.indices.to_numpy(zero_copy_only=False)] if len(names) else np.empty(0)
-    for place, bucket in enumerate(which):
-        yield bucket, table.filter(pa.array(of == place))
 
 
 def _addition(lake: Any, file: File, root: Path, *, is_new: bool) -> Any:  # noqa: ANN401

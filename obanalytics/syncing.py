@@ -25,7 +25,7 @@ from obanalytics.flatten import Flattener
 from obanalytics.frames import cluster_start
 from obanalytics.inventories import KIND as INVENTORY
 from obanalytics.inventories import REFUSED, WRITTEN, packed
-from obanalytics.lake import bucket_of, dealt
+from obanalytics.lake import bucket_of
 from obanalytics.lakefiles import LABELS, SCHEMA
 from obanalytics.ledger import CONTENT, FACTS, LEVELS, NAT, Asked, news, no_facts
 from obanalytics.recall import DELISTED, FETCH, micros
@@ -493,6 +493,39 @@ def _oldest(frames: tuple[pd.DataFrame, pd.DataFrame], asked: dict[str, Asked]) 
         micros(frame["start_time"].min()) for frame in frames if frame["start_time"].notna().any()
     ]
     return min([asked_from, *came])
+
+
+def dealt(table: pa.Table, parts: int) -> Iterable[tuple[str, pa.Table]]:
+    """Deal rows out to the parts that their instances lie in.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Rows with an `instance_id`.
+    parts : int
+        How many parts there are.
+
+    Yields
+    ------
+    bucket : str
+        The part.
+    rows : pyarrow.Table
+        Its rows, in their order.
+    """
+    if parts == 1:
+        yield bucket_of("", 1), table
+        return
+    names = table["instance_id"].combine_chunks()
+    if not pa.types.is_dictionary(names.type):
+        names = names.dictionary_encode()
+    if isinstance(names, pa.ChunkedArray):
+        names = names.unify_dictionaries().combine_chunks()
+    buckets = [bucket_of(each, parts) for each in names.dictionary.to_pylist()]
+    which = sorted(set(buckets))
+    number = np.array([which.index(each) for each in buckets], np.int64)
+    of = number[names.indices.to_numpy(zero_copy_only=False)] if len(names) else np.empty(0)
+    for place, bucket in enumerate(which):
+        yield bucket, table.filter(pa.array(of == place))
 
 
 def power_of_two(value: float) -> int:

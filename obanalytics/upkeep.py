@@ -13,10 +13,10 @@ from obanalytics.errors import ArchiveError
 from obanalytics.flatten import Flattener
 from obanalytics.inventories import KIND as INVENTORY
 from obanalytics.inventories import STORED
-from obanalytics.lake import bucket_of, dealt
+from obanalytics.lake import bucket_of
 from obanalytics.ledger import FACTS, LEVELS, Asked, Book, arranged, ints, no_facts
 from obanalytics.recall import FETCH, fetches_of, micros
-from obanalytics.syncing import facts_against, power_of_two, untold
+from obanalytics.syncing import dealt, facts_against, power_of_two, untold
 from obanalytics.wire import decode_page
 
 if TYPE_CHECKING:
