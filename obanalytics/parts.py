@@ -282,21 +282,21 @@ def _left(rolls: Collection[pd.DataFrame], newest: pd.Timestamp, asked: Asked) -
     """Return of whom nobody knows how they are now, and what is the matter with them."""
     if asked.stale is None:
         return {}
-    made: dict[str, str] = {}
     last_run = np.nanmax([roll.attrs["last_run"] for roll in rolls])
+    answered = []
     for roll in rolls:
         told = roll.attrs["told"]
         if asked.as_of is not None:  # what failed later is not known yet
             told = told[told["run"] <= last_run]
         errors = told.drop_duplicates("instance_id", keep="last").set_index("instance_id")["error"]
-        answered = roll[roll["seen"].notna()]
-        error = answered["instance_id"].map(errors)
-        old = (answered["seen"] < newest - asked.stale) | error.notna()
-        for name, seen, why in zip(
-            *(answered.loc[old, each] for each in ("instance_id", "seen")), error[old], strict=True
-        ):
-            made[name] = left_out(seen, why)
-    return made
+        some = roll.loc[roll["seen"].notna(), ["instance_id", "seen"]]
+        answered.append(some.assign(error=some["instance_id"].map(errors)))
+    whole = pd.concat(answered)
+    old = whole["seen"] < newest - asked.stale
+    out = old | whole["error"].notna()
+    # Where nobody answered any more, the newest answers are what there is to look from.
+    rows = whole[old if out.all() else out]
+    return {name: left_out(seen, why) for name, seen, why in rows.itertuples(index=False)}
 
 
 def _instants(values: pd.Series) -> pd.DatetimeIndex:

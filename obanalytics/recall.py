@@ -297,8 +297,11 @@ def _left(
     last = answered.groupby("instance_id", observed=True)["seen"].max()
     tail = fetches.drop_duplicates("instance_id", keep="last").set_index("instance_id")
     errors = tail["error"].reindex(last.index)
-    old = (last < last.max() - stale) | errors.notna()
-    return {str(name): left_out(last[name], errors[name]) for name in last.index[old]}
+    old = last < last.max() - stale
+    out = old | errors.notna()
+    # Where nobody answered any more, the newest answers are what there is to look from.
+    out = old if out.all() else out
+    return {str(name): left_out(last[name], errors[name]) for name in last.index[out]}
 
 
 def left_out(seen: pd.Timestamp, error: Any) -> str:  # noqa: ANN401 - text or none

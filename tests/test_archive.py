@@ -902,6 +902,27 @@ def test_who_answers_no_more_is_left_out_where_that_is_asked_for(tmp_path: Path)
     assert list(archive.load(stale="3D").source.failed) == [told.ids[1]], "its newest fetch failed"
 
 
+def test_where_nobody_answered_any_more_the_last_answers_are_looked_from(tmp_path: Path) -> None:
+    told, archive = fleet(3), ob.Archive(tmp_path)
+    archive.sync(told, "all")
+    before = archive.load(stale="1D")
+    told.now += DAY
+    told.failing = set(told.ids)
+    archive.sync(told, "all")
+    sets = archive.load(stale="1D")
+    assert_same_frames(sets, before)
+    assert (sets.as_of, sets.source.failed) == (before.as_of, {})
+    assert sum("newest fetch" in each for each in sets.source.notes) == 3
+    told.failing = {told.ids[0]}
+    archive.sync(told, told.ids[:2])
+    part = archive.load(stale="1h", instance_ids=told.ids[0])
+    assert part.source.instances == (told.ids[0],)
+    for count, ids in ((1, None), (2, None), (1, told.ids[0])):
+        bounds = {"stale": "1h", "instance_ids": ids}
+        made = ob.distributed.map_instances(ob.findings, archive, partitions=count, **bounds)
+        pd.testing.assert_frame_equal(made, ob.findings(archive.load(**bounds)))
+
+
 def test_an_instance_that_lists_no_tenants_any_more_has_had_some(tmp_path: Path) -> None:
     told = one(set_row("bak-1", END - DAY, ["t1"]))
     archive = ob.Archive(tmp_path)

@@ -137,7 +137,7 @@ def test_parts_equal_the_whole(
     wanted = ANALYSES[name](whole)
     if not load:
         assert len(wanted)  # there is something to compare
-    for count in (1, 4) if not load else (5,):
+    for count in (1, 4, 16) if not load else (5,):
         given = map_instances(ANALYSES[name], archive, partitions=count, **load)
         same(given, wanted, deep=count == 4)
 

@@ -7,7 +7,7 @@ import datetime as dt
 import math
 import re
 import subprocess
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import html5lib
@@ -135,11 +135,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
 @pytest.mark.parametrize(
     ("name", "scheme", "width"),
     [
-        *(("sample", "light", 1280), ("sample", "dark", 390)),
-        *(("hostile", "light", 390), ("hostile", "dark", 1280)),
+        *product(("sample", "hostile"), ("light", "dark"), (1280, 390)),
         *(("nothing", "light", 390), ("nothing", "dark", 1280)),
         *(("one", "light", 1280), ("one", "dark", 390)),
-        ("big", "dark", 390),
+        *(("big", "light", 1280), ("big", "dark", 390)),
     ],
 )
 def test_accessible_and_alone(

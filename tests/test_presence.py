@@ -487,7 +487,7 @@ def test_the_drawn_histories_hold_every_kind_of_trouble() -> None:
     """A second way that is never asked anything agrees with everything."""
     seen: set[str] = set()
 
-    @settings(max_examples=800, deadline=None, database=None, derandomize=True)
+    @settings(max_examples=2000, deadline=None, database=None, derandomize=True)
     @given(histories())
     def look(history: History) -> None:
         for each in verdicts(history).values():
